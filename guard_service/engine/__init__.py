@@ -1,0 +1,1 @@
+"""Engines: the only part of the package that imports torch."""

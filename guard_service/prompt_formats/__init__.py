@@ -1,0 +1,1 @@
+"""Prompt formats of the Llama Guard family: one file per version, pure functions."""
