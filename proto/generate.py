@@ -1,0 +1,36 @@
+"""Generates the Python code of the protobuf contracts: `python proto/generate.py [FOLDER]`."""
+
+import sys
+from pathlib import Path
+
+from grpc_tools import protoc
+
+PROTO_ROOT = Path(__file__).parent
+PACKAGE_ROOT = PROTO_ROOT.parent
+SOURCES = ("guard_service/v1/guard.proto",)
+
+
+def plugin(name: str) -> str:
+    """The protoc option that names a plugin installed beside this interpreter."""
+    return f"--plugin=protoc-gen-{name}={Path(sys.executable).parent / f'protoc-gen-{name}'}"
+
+
+def generate(output: Path) -> int:
+    """Write the modules and stubs of every contract under `output`; protoc's exit code."""
+    return protoc.main(
+        [
+            "protoc",
+            f"--proto_path={PROTO_ROOT}",
+            plugin("mypy"),
+            plugin("mypy_grpc"),
+            f"--python_out={output}",
+            f"--grpc_python_out={output}",
+            f"--mypy_out={output}",
+            f"--mypy_grpc_out={output}",
+            *SOURCES,
+        ]
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(generate(Path(sys.argv[1]) if len(sys.argv) > 1 else PACKAGE_ROOT))
