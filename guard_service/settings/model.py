@@ -1,0 +1,131 @@
+"""Settings of the model: which one judges, by which policies, and on what."""
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from platformdirs import user_cache_path
+from pydantic import BeforeValidator, Field, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    YamlConfigSettingsSource,
+)
+
+from guard_service.embedded import PROMPT_FORMAT as EMBEDDED_FORMAT
+
+ENV_PREFIX = "GUARD_"
+FormatName = Literal["llama-guard-1", "llama-guard-2", "llama-guard-3", "llama-guard-3-1b"]
+
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+def _split_commas(value: object) -> object:
+    return value.split(",") if isinstance(value, str) else value
+
+
+class ModelSettings(BaseSettings):
+    """Which model judges, by which policies, and on what."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX, env_ignore_empty=True, extra="ignore", frozen=True
+    )
+
+    config: Path | None = Field(
+        None, description="YAML file with any of the other settings, by these names."
+    )
+    model: str | None = Field(
+        None,
+        description="Folder or hub id of the model; without it, the embedded demonstration model.",
+    )
+    revision: str | None = Field(
+        None,
+        pattern=r"^[0-9a-f]{40}$",
+        description="Commit of a hub model; needed with a hub id.",
+        json_schema_extra={"allowed": "40 hexadecimal digits"},
+    )
+    adapter: Path | None = Field(None, description="Folder of a PEFT adapter to put on the model.")
+    format: FormatName = Field("llama-guard-2", description="Prompt format the model expects.")
+    policies: Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_split_commas)] = Field(
+        (),
+        description="YAML files of policies to offer beside the format's own.",
+        json_schema_extra={"allowed": "paths, comma-separated"},
+    )
+    default_policy: str | None = Field(
+        None,
+        description="Id of the policy used when a request names none; without it, the format's.",
+    )
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto",
+        description="Number type of the weights; auto is float32 on a CPU, else the model's own.",
+    )
+    device: str = Field(
+        "auto",
+        pattern=r"^(auto|cpu|cuda(:\d+)?|balanced)$",
+        description="Where the model runs; balanced spreads its layers over all GPUs.",
+        json_schema_extra={"allowed": "auto, cpu, cuda, cuda:N, balanced"},
+    )
+    quantisation: Literal["none", "8bit", "4bit"] = Field(
+        "none", description="Load the weights in 8 or 4 bits (extra 'quantised', needs a GPU)."
+    )
+    max_context_tokens: int = Field(
+        8192,
+        ge=512,
+        le=131_072,
+        description="Longest prompt, in tokens; the model's own limit if that is lower.",
+    )
+    prefix_cache_bytes: int = Field(
+        268_435_456,
+        ge=0,
+        le=2**40,
+        description="Memory for the keys and values of policy prompts, in bytes.",
+    )
+    num_threads: int = Field(
+        0, ge=0, le=1024, description="CPU threads of the model; 0 is the number of cores less one."
+    )
+    cache_dir: Path = Field(
+        default_factory=lambda: user_cache_path("guard-service"),
+        description="Folder that keeps the embedded model; without it, one in the user's cache.",
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags win over the environment, the environment over the file."""
+        del dotenv_settings, file_secret_settings
+        file = init_settings().get("config") or env_settings().get("config")
+        return init_settings, env_settings, YamlConfigSettingsSource(settings_cls, file)
+
+    @property
+    def is_hub_model(self) -> bool:
+        """Whether `model` is a hub id rather than a folder."""
+        return bool(self.model and _HUB_ID.fullmatch(self.model) and not Path(self.model).is_dir())
+
+    @model_validator(mode="after")
+    def _pin_hub_models(self) -> Self:
+        if self.is_hub_model and not self.revision:
+            raise ValueError(
+                f"GUARD_REVISION is missing: there is no folder '{self.model}', and a hub model needs "
+                "the commit to load, 40 hexadecimal digits"
+            )
+        if self.model and not self.is_hub_model and not Path(self.model).is_dir():
+            raise ValueError(f"GUARD_MODEL: there is no folder '{self.model}'")
+        return self
+
+    @model_validator(mode="after")
+    def _embedded_model_is_complete(self) -> Self:
+        if self.model is None and (self.adapter or self.revision):
+            raise ValueError(
+                "GUARD_ADAPTER and GUARD_REVISION need GUARD_MODEL: the embedded model has its own"
+            )
+        if self.model is None and self.format != EMBEDDED_FORMAT:
+            raise ValueError(f"GUARD_FORMAT: the embedded model speaks {EMBEDDED_FORMAT} only")
+        return self
