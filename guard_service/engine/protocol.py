@@ -71,6 +71,13 @@ class Engine(Protocol):
     def max_context_tokens(self) -> int:
         """Longest prompt, in tokens, that `score` accepts (answer tokens already set aside)."""
 
+    def prepare(self, num_categories: int) -> None:
+        """Get ready to judge against policies of so many categories.
+
+        Raises:
+            ConfigurationError: if the model's vocabulary cannot express such lists.
+        """
+
     def encode(self, prompt: Prompt) -> Segments:
         """Token ids of a prompt; content never becomes a control token. Thread-safe."""
 
