@@ -8,8 +8,8 @@ from guard_service.moderation import Conversation, Message, Role
 PHRASES = """
 a the of to and in river stone quietly umbrella running 42 3.14 2024 naïve café straße Ünïcode
 don't can't I'll she'd e-mail C++ x=y <b>bold</b> {json} [link] #tag @name 50% hello HELLO HeLLo
-antidisestablishmentarianism 你好 世界 привет мир こんにちは 안녕 مرحبا שלום नमस्ते 🙂 👩‍👩‍👧 🏳️‍🌈 ½ ﬁ … —
-“quoted” 'single' ¿qué? 1,000,000 0x1F a.b.c http://example.org/?q=1
+antidisestablishmentarianism 你好 世界 привет мир こんにちは 안녕 مرحبا שלום नमस्ते 🙂 👩‍👩‍👧 🏳️‍🌈
+½ ﬁ … — “quoted” 'single' ¿qué? 1,000,000 0x1F a.b.c http://example.org/?q=1
 """
 WORDS = PHRASES.split()
 SEPARATORS = (" ", " ", " ", " ", " ", "  ", "\n", "\n\n", "\t", ", ", ". ", "! ", "? ", " - ", "")

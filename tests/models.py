@@ -22,7 +22,7 @@ SPEAKERS = (PROMPT_END, SAFE, UNSAFE, NEWLINE, LETTER, COMMA_LETTER, *NUMBERS)
 ALLOWED = 60.0  # logit of a token the grammar allows next; others stay far below
 SPACED_BELOW = 1.0  # " safe" and " unsafe" trail the middle of "safe" and "unsafe" by this much
 VERDICT_SPREAD, NUMBER_SPREAD, END_SPREAD = 2.5, 2.0, 1.5
-END_HABIT, END_HABIT_SPREAD = 1.2, 0.8  # how much likelier a list ends than goes on, as a logit
+END_HABIT, END_HABIT_SPREAD = 0.3, 0.6  # how much likelier a list ends than goes on, as a logit
 CALIBRATION_SIZE = 160
 
 
