@@ -10,7 +10,12 @@ class SpecialToken:
     name: str
 
 
-Piece = str | SpecialToken
+@dataclass(frozen=True, slots=True)
+class BeginningOfText:
+    """The token a Llama vocabulary starts every text with; nothing where it has none."""
+
+
+Piece = str | SpecialToken | BeginningOfText
 
 
 @dataclass(frozen=True, slots=True)
