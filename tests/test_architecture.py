@@ -1,0 +1,166 @@
+"""The rules of the layout: who may import whom, and how large a part may grow."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "guard_service"
+
+DOMAIN = {
+    "moderation", "policy", "policy_file", "prompt_formats", "neutralise", "limits", "observer",
+    "batcher", "moderator", "windows", "stream",
+}  # fmt: skip
+WIRE_LIBRARIES = {"grpc", "grpc_health", "grpc_reflection", "google"}
+MODEL_LIBRARIES = {"torch", "transformers", "peft", "accelerate", "safetensors", "tokenizers"}
+METRIC_LIBRARIES = {"prometheus_client"}
+DRAWERS = {"utils", "util", "common", "helpers", "core", "shared", "misc"}
+
+MAX_FUNCTION_LINES = 50
+MAX_FILE_LINES = 300
+MAX_README_LINES = 200
+
+
+def modules(folder: Path = PACKAGE) -> list[Path]:
+    """Hand-written Python files below `folder`."""
+    return sorted(path for path in folder.rglob("*.py") if "_pb2" not in path.name)
+
+
+def name_of(path: Path) -> str:
+    """The dotted name of a module, without the package: `engine.loading`."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__")
+
+
+def outside(*allowed: str) -> list[Path]:
+    """Modules that lie in none of these top-level parts of the package."""
+    return [path for path in modules() if name_of(path).split(".")[0] not in allowed]
+
+
+def domain() -> list[Path]:
+    return [path for path in modules() if name_of(path).split(".")[0] in DOMAIN]
+
+
+@cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@cache
+def imports_of(path: Path) -> frozenset[str]:
+    """Every module or name a file imports, wherever in the file the import stands."""
+    found: set[str] = set()
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            found.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return frozenset(found)
+
+
+def importing(paths: Iterable[Path], forbidden: Callable[[str], bool]) -> list[str]:
+    """Breaches, one line each."""
+    return [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in paths
+        for name in sorted(imports_of(path))
+        if forbidden(name)
+    ]
+
+
+def test_the_domain_knows_no_wire_no_model_and_no_metrics():
+    libraries = WIRE_LIBRARIES | MODEL_LIBRARIES | METRIC_LIBRARIES
+
+    assert importing(domain(), lambda name: name.split(".")[0] in libraries) == []
+
+
+def test_the_domain_imports_only_the_domain_and_the_protocol_of_engines():
+    def is_foreign(name: str) -> bool:
+        package, _, inner = name.partition(".")
+        own = inner.split(".")[0] in DOMAIN or inner.startswith("engine.protocol.")
+        return package == "guard_service" and not own
+
+    assert importing(domain(), is_foreign) == []
+
+
+def test_model_libraries_stay_inside_the_engine():
+    paths = outside("engine")
+
+    assert importing(paths, lambda name: name.split(".")[0] in MODEL_LIBRARIES) == []
+
+
+def test_generated_code_is_used_at_the_edge_only():
+    paths = outside("grpc_server", "client", "wire", "v1")
+
+    assert importing(paths, lambda name: "_pb2" in name) == []
+
+
+def test_the_guard_knows_nothing_of_the_gateway():
+    assert importing(modules(), lambda name: name.split(".")[0] == "chat_gateway") == []
+
+
+def test_the_environment_is_read_by_settings_and_cli_only():
+    # The engine's package sets one variable that OpenMP reads when torch is loaded.
+    paths = [path for path in outside("settings", "cli") if name_of(path) != "engine"]
+    readers = [
+        str(path.relative_to(ROOT))
+        for path in paths
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, ast.Attribute) and node.attr in {"environ", "getenv", "putenv"}
+    ]
+
+    assert readers == []
+
+
+def test_no_module_is_a_drawer():
+    assert [path for path in modules() if DRAWERS & set(name_of(path).split("."))] == []
+
+
+def test_every_module_says_its_job_first():
+    assert [path for path in modules() if not ast.get_docstring(tree_of(path))] == []
+
+
+def hand_written() -> Iterator[Path]:
+    for folder in ("guard_service", "tests", "benchmarks", "proto"):
+        yield from modules(ROOT / folder)
+
+
+def test_files_stay_short():
+    lengths = {
+        str(path.relative_to(ROOT)): len(path.read_text(encoding="utf-8").splitlines())
+        for path in hand_written()
+    }
+
+    assert {path: n for path, n in lengths.items() if n > MAX_FILE_LINES} == {}
+
+
+def test_functions_stay_short():
+    lengths = {
+        f"{path.relative_to(ROOT)}: {node.name}": (node.end_lineno or 0) - node.lineno + 1
+        for path in hand_written()
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    }
+
+    assert {name: n for name, n in lengths.items() if n > MAX_FUNCTION_LINES} == {}
+
+
+def test_the_readme_stays_readable_in_one_sitting():
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+
+    assert len(lines) <= MAX_README_LINES
+
+
+@pytest.mark.parametrize("module", ["grpc_server.server", "client", "cli", "moderator"])
+def test_importing_the_service_does_not_load_torch(module: str):
+    program = f"import sys, guard_service.{module}; sys.exit('torch' in sys.modules)"
+
+    finished = subprocess.run([sys.executable, "-c", program], check=False, cwd=ROOT)
+
+    assert finished.returncode == 0
