@@ -113,8 +113,8 @@ class ModelSettings(BaseSettings):
     def _pin_hub_models(self) -> Self:
         if self.is_hub_model and not self.revision:
             raise ValueError(
-                f"GUARD_REVISION is missing: there is no folder '{self.model}', and a hub model needs "
-                "the commit to load, 40 hexadecimal digits"
+                f"GUARD_REVISION is missing: there is no folder '{self.model}', and a hub model "
+                "needs the commit to load, 40 hexadecimal digits"
             )
         if self.model and not self.is_hub_model and not Path(self.model).is_dir():
             raise ValueError(f"GUARD_MODEL: there is no folder '{self.model}'")

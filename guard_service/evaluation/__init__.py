@@ -1,0 +1,1 @@
+"""Measure a guard on labelled conversations."""

@@ -1,0 +1,151 @@
+"""What an evaluation found: overall, by source, by category; as JSON and as score lines."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from guard_service.evaluation.judging import Judged
+from guard_service.evaluation.metrics import NUM_RESAMPLES, SEED, Figures, Observation, figures
+from guard_service.moderation import ConfigurationError, ModelInfo, Verdict
+from guard_service.policy import Policy
+
+LABELLED_FORMAT = "llama-guard-2"
+"""The rows' category codes are this format's; under another one they mean something else."""
+
+
+@dataclass(frozen=True, slots=True)
+class GroupReport:
+    """Figures of one group of rows. Rows without a verdict are counted apart, in no figure."""
+
+    num_rows: int
+    num_unjudged: int
+    figures: Figures
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All that an evaluation found.
+
+    The threshold that is written is the policy's lowest: P(unsafe) from which a text can be unsafe.
+    A category's score is P(unsafe) times the probability that the model lists it first; its rows
+    are the safe ones and those whose categories are known.
+    """
+
+    model: ModelInfo
+    policy: Policy
+    overall: GroupReport
+    sources: Mapping[str, GroupReport]
+    categories: Mapping[str, GroupReport]
+    errors: Mapping[str, int]
+    seconds: float
+
+    def write(self, file: Path) -> None:
+        """Write the report as JSON."""
+        document = {
+            "model": asdict(self.model),
+            "policy": {
+                "id": self.policy.id,
+                "version": self.policy.version,
+                "digest": self.policy.digest,
+                "threshold": self.policy.lowest_threshold,
+            },
+            "confidence_intervals": {
+                "share": 0.95,
+                "method": "percentile bootstrap over rows",
+                "num_resamples": NUM_RESAMPLES,
+                "seed": SEED,
+            },
+            "seconds": round(self.seconds, 3),
+            "errors": dict(self.errors),
+            "overall": asdict(self.overall),
+            "sources": {name: asdict(group) for name, group in self.sources.items()},
+            "categories": {name: asdict(group) for name, group in self.categories.items()},
+        }
+        write_text(file, json.dumps(document, indent=2) + "\n")
+
+
+def report(judged: Sequence[Judged], policy: Policy, model: ModelInfo, seconds: float) -> Report:
+    """The figures of all rows, of each source and of each category that occurs."""
+    sources: dict[str, list[Judged]] = {}
+    errors: dict[str, int] = {}
+    for each in judged:
+        sources.setdefault(each.row.source, []).append(each)
+        if each.error is not None:
+            errors[each.error] = errors.get(each.error, 0) + 1
+    return Report(
+        model=model,
+        policy=policy,
+        overall=_group(judged),
+        sources={name: _group(rows) for name, rows in sorted(sources.items())},
+        categories=dict(_categories(judged, policy)) if _speaks_labels(policy) else {},
+        errors=errors,
+        seconds=seconds,
+    )
+
+
+def write_scores(file: Path, judged: Iterable[Judged]) -> None:
+    """Write one JSON line per row: its id, label and verdict, never its text."""
+    write_text(file, "".join(json.dumps(_score(each)) + "\n" for each in judged))
+
+
+def write_text(file: Path, text: str) -> None:
+    """Write a result file; raises `ConfigurationError` where that is impossible."""
+    try:
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ConfigurationError(f"cannot write {file}: {error.strerror}") from error
+
+
+def _speaks_labels(policy: Policy) -> bool:
+    return policy.prompt_format == LABELLED_FORMAT
+
+
+def _group(judged: Sequence[Judged]) -> GroupReport:
+    observations = [
+        Observation(each.row.unsafe, each.verdict.unsafe, each.verdict.unsafe_probability)
+        for each in judged
+        if each.verdict is not None
+    ]
+    return GroupReport(len(judged), len(judged) - len(observations), figures(observations))
+
+
+def _categories(judged: Sequence[Judged], policy: Policy) -> Iterator[tuple[str, GroupReport]]:
+    known = [each for each in judged if not each.row.unsafe or each.row.categories is not None]
+    for category in policy.categories:
+        if any(category.code in (each.row.categories or ()) for each in known):
+            observations = [
+                _observe(category.code, each, each.verdict)
+                for each in known
+                if each.verdict is not None
+            ]
+            unjudged = len(known) - len(observations)
+            yield category.code, GroupReport(len(known), unjudged, figures(observations))
+
+
+def _observe(code: str, judged: Judged, verdict: Verdict) -> Observation:
+    first = {category.code: category.probability for category in verdict.first_category}
+    return Observation(
+        positive=judged.row.unsafe and code in (judged.row.categories or ()),
+        flagged=code in {category.code for category in verdict.categories},
+        score=verdict.unsafe_probability * first[code],
+    )
+
+
+def _score(judged: Judged) -> dict[str, object]:
+    line: dict[str, object] = {
+        "id": judged.row.id,
+        "source": judged.row.source,
+        "label": judged.row.label,
+        "unsafe": None,
+        "unsafe_probability": None,
+        "categories": None,
+        "error": judged.error,
+    }
+    if judged.verdict is not None:
+        line |= {
+            "unsafe": judged.verdict.unsafe,
+            "unsafe_probability": judged.verdict.unsafe_probability,
+            "categories": [category.code for category in judged.verdict.categories],
+        }
+    return line

@@ -1,0 +1,88 @@
+"""Labelled conversations in JSON lines, one row each, checked as they are read."""
+
+import gzip
+import random
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TextIO
+
+from pydantic import TypeAdapter, ValidationError
+
+from guard_service.moderation import ConfigurationError, Conversation, Message, Role
+
+_SAMPLE_SEED = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One labelled conversation.
+
+    `role` is the side that is judged; `categories` are codes of Llama Guard 2, None where unknown.
+    """
+
+    id: str
+    source: str
+    role: Literal["user", "agent"]
+    messages: tuple[Message, ...]
+    label: Literal["safe", "unsafe"]
+    categories: tuple[str, ...] | None = None
+
+    @property
+    def conversation(self) -> Conversation:
+        """What the guard is shown."""
+        return self.messages
+
+    @property
+    def unsafe(self) -> bool:
+        """What the guard should say."""
+        return self.label == "unsafe"
+
+
+_ROW = TypeAdapter(Row)
+
+
+def read_rows(files: Iterable[Path], limit: int | None = None) -> list[Row]:
+    """The rows of all `files`; with `limit`, a fixed random sample of that size from each.
+
+    Raises:
+        ConfigurationError: names the file and the line that cannot be used.
+    """
+    return [row for file in files for row in _sample(list(_rows_of(file)), limit)]
+
+
+def _sample(rows: list[Row], limit: int | None) -> list[Row]:
+    if limit is None or limit >= len(rows):
+        return rows
+    return random.Random(_SAMPLE_SEED).sample(rows, limit)  # noqa: S311
+
+
+def _rows_of(file: Path) -> Iterator[Row]:
+    try:
+        with _open(file) as lines:
+            for number, line in enumerate(lines, start=1):
+                if line.strip():
+                    yield _parse(line, f"{file}, line {number}")
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"cannot read {file}: {error}") from error
+
+
+def _open(file: Path) -> AbstractContextManager[TextIO]:
+    if file.suffix == ".gz":
+        return gzip.open(file, "rt", encoding="utf-8")
+    return file.open(encoding="utf-8")
+
+
+def _parse(line: str, where: str) -> Row:
+    try:
+        row = _ROW.validate_json(line)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        field = ".".join(str(part) for part in first["loc"]) or "row"
+        raise ConfigurationError(f"{where}: {field}: {first['msg']}") from None
+    if not row.messages:
+        raise ConfigurationError(f"{where}: messages: at least one is needed")
+    if (row.messages[-1].role is Role.ASSISTANT) != (row.role == "agent"):
+        raise ConfigurationError(f"{where}: role: the last message is not the {row.role}'s")
+    return row
