@@ -16,7 +16,7 @@ OVERLAP_SHARE = 1 / 8
 LABEL_TOKENS = 8
 """Set aside per message: its role label and blank line, and the tokens a cut may split."""
 
-_SENTENCE_ENDS = frozenset(".!?…。！？\n")
+_SENTENCE_ENDS = frozenset(".!?…。！？\n")  # noqa: RUF001 - they end sentences
 
 
 @dataclass(frozen=True, slots=True)
