@@ -95,6 +95,9 @@ class FakeEngine:
     def release(self) -> None:
         self._gate.set()
 
+    def prepare(self, num_categories: int) -> None:
+        """Any number will do."""
+
     def encode(self, prompt: Prompt) -> Segments:
         return Segments(
             self._ids_of(prompt.prefix), self._ids_of([prompt.body]), self._ids_of(prompt.suffix)
@@ -133,7 +136,7 @@ class FakeEngine:
             for word in (
                 [match[0] for match in _WORD.finditer(piece)]
                 if isinstance(piece, str)
-                else [piece.name]
+                else [repr(piece)]
             )
         ]
         return tuple(self._id_of(word) for word in words)

@@ -389,7 +389,7 @@ class TextDelta(_message.Message):
     """Text to append; may be empty."""
     check: _builtins.bool
     """Whether to judge everything sent so far. A check that is still queued when a newer one arrives is
-    superseded: one checkpoint answers both.
+    superseded: one checkpoint answers both. Before there is any text but white space, it is ignored.
     """
     def __init__(
         self,

@@ -1,0 +1,1 @@
+"""The service on the wire: gRPC handlers, statuses, health, start and drain."""

@@ -1,0 +1,153 @@
+"""The server: it binds, warms up, opens its door, drains and stops."""
+
+import asyncio
+import time
+from types import TracebackType
+from typing import Self
+
+import grpc
+import structlog
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from guard_service.batcher import Batcher
+from guard_service.grpc_server.door import Door
+from guard_service.grpc_server.faults import log_fault
+from guard_service.grpc_server.health import Health
+from guard_service.grpc_server.interceptor import CallInterceptor
+from guard_service.grpc_server.options import ServerOptions, transport_options
+from guard_service.grpc_server.servicer import GuardServicer
+from guard_service.metrics import Metrics
+from guard_service.moderation import ConfigurationError, Message, ModerationError, Role
+from guard_service.moderator import Moderator
+from guard_service.v1 import guard_pb2, guard_pb2_grpc
+
+WARM_UP_SECONDS = 300.0
+"""Longest the first verdicts may take: nothing is cached yet, and a device may still be waking."""
+
+FAREWELL_SECONDS = 0.5
+"""How long watchers of health may linger once everything accepted is answered."""
+
+_log = structlog.get_logger(__name__)
+
+
+class GuardServer:
+    """Serves a moderator while its async context lasts, and runs the batcher behind it.
+
+    In the context the port is bound and health is answered; `welcome`, or `run`, lets requests in.
+    """
+
+    def __init__(
+        self, moderator: Moderator, batcher: Batcher, options: ServerOptions, metrics: Metrics
+    ) -> None:
+        self._moderator = moderator
+        self._batcher = batcher
+        self._options = options
+        self._door = Door()
+        self._health = Health(batcher, metrics, stall_seconds=options.stall_seconds)
+        self._server = grpc.aio.server(
+            interceptors=(CallInterceptor(metrics, self._door),),
+            options=transport_options(moderator.limits),
+        )
+        self._tasks: list[asyncio.Task[None]] = []
+        self.port = 0
+        self.is_drained = False
+        metrics.show_model(moderator.model)
+        metrics.watch_queue(batcher)
+        metrics.watch_streams(lambda: moderator.num_open_streams)
+
+    async def __aenter__(self) -> Self:
+        self._add_services()
+        await self._bind()
+        await self._health.update()
+        await self._server.start()
+        self._tasks = [
+            asyncio.create_task(self._batcher.run()),
+            asyncio.create_task(self._health.keep()),
+        ]
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._server.stop(grace=None)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.wait(self._tasks)
+
+    async def welcome(self) -> None:
+        """Judge a harmless text by every policy, in both phases; then let requests in.
+
+        Raises:
+            ConfigurationError: The model gives no verdict.
+        """
+        deadline = time.monotonic() + WARM_UP_SECONDS
+        greeting, reply = Message(Role.USER, "Hello"), Message(Role.ASSISTANT, "Hello!")
+        for policy_id in self._moderator.policies:
+            for conversation in ((greeting,), (greeting, reply)):
+                try:
+                    await self._moderator.moderate(
+                        conversation, policy_id=policy_id, deadline=deadline
+                    )
+                except ModerationError as error:
+                    raise ConfigurationError(f"the model gives no verdicts: {error}") from error
+        self._door.open()
+        await self._health.welcome(work=True)
+        _log.info("ready", port=self.port, model=self._moderator.model.id)
+
+    async def run(self) -> None:
+        """Welcome requests; return when the service can no longer work, which it should never."""
+        await self.welcome()
+        await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in self._tasks:
+            if task.done() and not task.cancelled() and (error := task.exception()):
+                log_fault(error)
+
+    async def drain(self) -> None:
+        """Say not ready, go on for the lame-duck time, then refuse new work and finish the rest.
+
+        `is_drained` tells whether everything accepted was answered within the drain time.
+        """
+        _log.info("draining", num_requests=self._door.num_inside)
+        await self._health.welcome(work=False)
+        await asyncio.sleep(self._options.lame_duck_seconds)
+        self._door.close("the service is draining")
+        try:
+            async with asyncio.timeout(self._options.drain_seconds):
+                await self._door.emptied()
+                await self._batcher.drain()
+        except TimeoutError:
+            _log.error("drain time is over", num_unanswered=self._door.num_inside)
+            return
+        await self._server.stop(FAREWELL_SECONDS)
+        self.is_drained = True
+        _log.info("drained")
+
+    def _add_services(self) -> None:
+        servicer = GuardServicer(
+            self._moderator, stream_idle_seconds=self._options.stream_idle_seconds
+        )
+        guard_pb2_grpc.add_GuardServiceServicer_to_server(servicer, self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health.servicer, self._server)
+        if self._options.reflection:
+            names = [
+                guard_pb2.DESCRIPTOR.services_by_name["GuardService"].full_name,
+                health_pb2.DESCRIPTOR.services_by_name["Health"].full_name,
+                reflection.SERVICE_NAME,
+            ]
+            reflection.enable_server_reflection(names, self._server)
+
+    async def _bind(self) -> None:
+        host, port = self._options.host, self._options.port
+        try:
+            # gRPC would not say why it cannot bind, and would print its own lines about it.
+            rehearsal = await asyncio.get_running_loop().create_server(asyncio.Protocol, host, port)
+            rehearsal.close()
+            await rehearsal.wait_closed()
+            self.port = self._server.add_insecure_port(f"{host}:{port}")
+        except (OSError, RuntimeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "the address is not usable"
+            raise ConfigurationError(f"cannot listen on {host}:{port}: {reason}") from error

@@ -1,0 +1,69 @@
+"""From the first request to the last: serve until told to stop, then drain."""
+
+import asyncio
+import signal
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from guard_service.batcher import Batcher
+from guard_service.grpc_server.options import ServerOptions
+from guard_service.grpc_server.server import GuardServer
+from guard_service.metrics import Metrics
+from guard_service.moderator import Moderator
+
+EXIT_DRAINED = 0
+EXIT_UNFINISHED = 1
+"""The drain was cut short or the service failed. A hanging model may still hold its thread then:
+a caller who wants the process gone must not wait for threads."""
+
+
+async def serve(
+    moderator: Moderator, batcher: Batcher, options: ServerOptions, metrics: Metrics
+) -> int:
+    """Serve until SIGTERM or SIGINT, then drain; a second signal ends the drain at once.
+
+    Runs the batcher. Returns the exit code for the process.
+
+    Raises:
+        ConfigurationError: The address cannot be bound, or the model gives no verdicts.
+    """
+    with _stop_signals() as (told_to_stop, told_again):
+        async with GuardServer(moderator, batcher, options, metrics) as server:
+            if await _is_first(server.run(), told_to_stop.wait()):
+                return EXIT_UNFINISHED
+            if await _is_first(told_again.wait(), server.drain()):
+                return EXIT_UNFINISHED
+            return EXIT_DRAINED if server.is_drained else EXIT_UNFINISHED
+
+
+@contextmanager
+def _stop_signals() -> Iterator[tuple[asyncio.Event, asyncio.Event]]:
+    """Events for the first and the second signal to stop."""
+    loop = asyncio.get_running_loop()
+    first, second = asyncio.Event(), asyncio.Event()
+
+    def note() -> None:
+        (second if first.is_set() else first).set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, note)
+    try:
+        yield first, second
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+
+async def _is_first(one: Coroutine[Any, Any, Any], other: Coroutine[Any, Any, Any]) -> bool:
+    """Run two things until either ends, then cancel the other; whether `one` was the first."""
+    tasks = [asyncio.create_task(one), asyncio.create_task(other)]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    for task in done:
+        task.result()
+    return tasks[0] in done
