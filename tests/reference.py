@@ -5,12 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from guard_service.moderation import Conversation
+from tests.chat_templates import LLAMA_GUARD_2
 
-MAX_NEW_TOKENS = 32
+MAX_NEW_TOKENS = 40
+MAX_CODES = 11  # a model that repeats itself is stopped after one code per category
 THRESHOLD = 0.5
 ANSWER = re.compile(r" ?(safe|unsafe\n(?P<codes>S([1-9]|10|11)(,S([1-9]|10|11))*))")
 
@@ -48,9 +51,14 @@ class Reference:
         self._first = FIRST_TOKENS[model.config.vocab_size]
 
     @classmethod
-    def load(cls, folder: Path) -> "Reference":
+    def load(cls, folder: Path, adapter: Path | None = None) -> "Reference":
+        """With an adapter, its base knows nothing of guarding, so the template is ours."""
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-        return cls(model.eval(), AutoTokenizer.from_pretrained(folder))
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        if adapter is not None:
+            model = PeftModel.from_pretrained(model, adapter).merge_and_unload()
+            tokenizer.chat_template = LLAMA_GUARD_2
+        return cls(model.eval(), tokenizer)
 
     @torch.inference_mode()
     def judge(self, conversation: Conversation) -> ReferenceVerdict:
@@ -65,12 +73,12 @@ class Reference:
             output_logits=True,
             return_dict_in_generate=True,
         )
+        new_tokens = output.sequences[0, prompt.shape[1] :]
+        answer = self._tokenizer.decode(new_tokens, skip_special_tokens=True)
+        if len(new_tokens) == MAX_NEW_TOKENS:
+            answer = answer.rpartition(",")[0]  # what follows may be half a code
         probability = self._unsafe_probability(output.logits[0][0])
-        answer = self._tokenizer.decode(
-            output.sequences[0, prompt.shape[1] :], skip_special_tokens=True
-        )
-        codes = listed_codes(answer)
-        return ReferenceVerdict(probability >= THRESHOLD, probability, codes, answer)
+        return ReferenceVerdict(probability >= THRESHOLD, probability, listed_codes(answer), answer)
 
     def _unsafe_probability(self, logits: torch.Tensor) -> float:
         kept = logits[[*self._first.safe, *self._first.unsafe]].double().softmax(0)
@@ -92,4 +100,4 @@ def listed_codes(answer: str) -> tuple[str, ...]:
     if match is None:
         raise ValueError("the answer is outside the verdict grammar")
     codes = match["codes"]
-    return tuple(dict.fromkeys(codes.split(","))) if codes else ()
+    return tuple(dict.fromkeys(codes.split(",")[:MAX_CODES])) if codes else ()
