@@ -3,11 +3,10 @@
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from guard_service.evaluation.judging import Judged
 from guard_service.evaluation.metrics import NUM_RESAMPLES, SEED, Figures, Observation, figures
-from guard_service.moderation import ConfigurationError, ModelInfo, Verdict
+from guard_service.moderation import ModelInfo, Verdict
 from guard_service.policy import Policy
 
 LABELLED_FORMAT = "llama-guard-2"
@@ -40,8 +39,8 @@ class Report:
     errors: Mapping[str, int]
     seconds: float
 
-    def write(self, file: Path) -> None:
-        """Write the report as JSON."""
+    def as_json(self) -> str:
+        """The report as a JSON document."""
         document = {
             "model": asdict(self.model),
             "policy": {
@@ -62,7 +61,7 @@ class Report:
             "sources": {name: asdict(group) for name, group in self.sources.items()},
             "categories": {name: asdict(group) for name, group in self.categories.items()},
         }
-        write_text(file, json.dumps(document, indent=2) + "\n")
+        return json.dumps(document, indent=2) + "\n"
 
 
 def report(judged: Sequence[Judged], policy: Policy, model: ModelInfo, seconds: float) -> Report:
@@ -84,17 +83,10 @@ def report(judged: Sequence[Judged], policy: Policy, model: ModelInfo, seconds: 
     )
 
 
-def write_scores(file: Path, judged: Iterable[Judged]) -> None:
-    """Write one JSON line per row: its id, label and verdict, never its text."""
-    write_text(file, "".join(json.dumps(_score(each)) + "\n" for each in judged))
-
-
-def write_text(file: Path, text: str) -> None:
-    """Write a result file; raises `ConfigurationError` where that is impossible."""
-    try:
-        file.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise ConfigurationError(f"cannot write {file}: {error.strerror}") from error
+def score_lines(judged: Iterable[Judged]) -> Iterator[str]:
+    """One JSON line per row: its id, label and verdict, never its text."""
+    for each in judged:
+        yield json.dumps(_score(each)) + "\n"
 
 
 def _speaks_labels(policy: Policy) -> bool:

@@ -15,9 +15,9 @@ from pydantic_settings import (
 )
 
 from guard_service.embedded import PROMPT_FORMAT as EMBEDDED_FORMAT
+from guard_service.policy_file import FormatName
 
 ENV_PREFIX = "GUARD_"
-FormatName = Literal["llama-guard-1", "llama-guard-2", "llama-guard-3", "llama-guard-3-1b"]
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -77,10 +77,16 @@ class ModelSettings(BaseSettings):
         description="Longest prompt, in tokens; the model's own limit if that is lower.",
     )
     prefix_cache_bytes: int = Field(
-        268_435_456,
+        2**28,
         ge=0,
         le=2**40,
         description="Memory for the keys and values of policy prompts, in bytes.",
+    )
+    session_cache_bytes: int = Field(
+        2**30,
+        ge=0,
+        le=2**40,
+        description="Memory for the keys and values of open streams, in bytes.",
     )
     num_threads: int = Field(
         0, ge=0, le=1024, description="CPU threads of the model; 0 is the number of cores less one."

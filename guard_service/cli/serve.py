@@ -1,0 +1,75 @@
+"""`guard-service serve`: answer over gRPC until told to stop."""
+
+import asyncio
+import time
+from contextlib import AbstractContextManager, nullcontext
+
+import structlog
+import typer
+
+from guard_service import embedded
+from guard_service.cli.options import with_settings
+from guard_service.composition import compose, load_engine, read_policies
+from guard_service.grpc_server.options import ServerOptions
+from guard_service.grpc_server.serving import serve as serve_moderator
+from guard_service.logs import configure_logs
+from guard_service.metrics import Metrics, metrics_server
+from guard_service.policy import Policy
+from guard_service.settings import ServeSettings
+
+_log = structlog.get_logger(__name__)
+
+
+@with_settings(ServeSettings)
+def serve(settings: ServeSettings) -> None:
+    """Serve verdicts over gRPC.
+
+    Every setting can be given as an option, as an environment variable, or in the YAML file that
+    --config names; the first of these wins.
+    """
+    configure_logs(settings.log_format, settings.log_level)
+    policies = read_policies(settings)
+    metrics = Metrics(code for policy in policies.values() for code in _codes(policy))
+    with _metrics_port(settings, metrics) as metrics_port:
+        _log.info("starting", model=settings.model or embedded.MODEL_ID, metrics_port=metrics_port)
+        raise typer.Exit(_serve(settings, policies, metrics))
+
+
+def _serve(settings: ServeSettings, policies: dict[str, Policy], metrics: Metrics) -> int:
+    """Load, then serve. Signals during the load end the process at once: nothing is lost yet."""
+    began = time.monotonic()
+    engine = load_engine(settings, metrics)
+    _log.info(
+        "model loaded",
+        id=engine.info.id,
+        revision=engine.info.revision,
+        prompt_format=engine.info.prompt_format,
+        policies=list(policies),
+        seconds=round(time.monotonic() - began, 2),
+    )
+    if settings.model is None:
+        _log.warning("the embedded model is demonstration grade: do not rely on its verdicts")
+    moderator, batcher = compose(engine, settings, policies, metrics)
+    return asyncio.run(serve_moderator(moderator, batcher, _options(settings), metrics))
+
+
+def _codes(policy: Policy) -> list[str]:
+    return [category.code for category in policy.categories]
+
+
+def _metrics_port(settings: ServeSettings, metrics: Metrics) -> AbstractContextManager[int | None]:
+    if settings.metrics_port is None:
+        return nullcontext()
+    return metrics_server(metrics, settings.host, settings.metrics_port)
+
+
+def _options(settings: ServeSettings) -> ServerOptions:
+    return ServerOptions(
+        host=settings.host,
+        port=settings.port,
+        reflection=settings.reflection,
+        lame_duck_seconds=settings.lame_duck_seconds,
+        drain_seconds=settings.drain_seconds,
+        stall_seconds=settings.stall_seconds,
+        stream_idle_seconds=settings.stream_idle_seconds,
+    )
