@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from guard_service.batcher import Scored, Ticket
 from guard_service.engine.protocol import Segments, Session
@@ -131,8 +131,9 @@ class ModerationStream:
     async def _is_overtaken(self, waiting: "asyncio.Future[Scored]") -> bool:
         """True when a newer check is asked for before the result of this one is there."""
         newer = asyncio.ensure_future(self._check_wanted.wait())
+        either: set[asyncio.Future[Any]] = {waiting, newer}
         try:
-            await asyncio.wait({waiting, newer}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         finally:
             newer.cancel()
         return not waiting.done()

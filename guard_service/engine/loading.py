@@ -1,6 +1,8 @@
 """Load a model, its adapter and its vocabulary into an engine; refuse what cannot be trusted."""
 
 import os
+import sys
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -15,6 +17,7 @@ from transformers import (
     LlamaForCausalLM,
     PreTrainedTokenizerFast,
 )
+from transformers.utils import logging as transformers_logging
 
 from guard_service.engine.answer import verdict_words
 from guard_service.engine.fingerprint import fingerprint
@@ -60,6 +63,8 @@ def load_engine(
         ConfigurationError: one line that names what is wrong with the folder, adapter or device.
     """
     torch.set_num_threads(spec.num_threads or max(1, len(os.sched_getaffinity(0)) - 1))
+    if not sys.stderr.isatty():
+        transformers_logging.disable_progress_bar()
     folder = _folder(spec)
     _check_folder(folder)
     model = _load_model(folder, spec)
@@ -67,12 +72,18 @@ def load_engine(
         model = _with_adapter(model, spec.adapter, merge=spec.quantisation == "none")
     tokenizer = _load_tokenizer(folder)
     vocabulary = Vocabulary.from_pretrained_tokenizer(tokenizer)
-    style = _answer_style(model, vocabulary, prompt_format, _terminators(model, tokenizer))
+    vocabulary.verify(prompt_format, default_policy(prompt_format.name))
+    spaced = _answers_with_space(model, vocabulary, prompt_format)
     return TransformersEngine(
         model,
         vocabulary,
         ModelInfo(spec.name or spec.model, _revision(spec, folder), prompt_format.name),
-        style=style,
+        style=AnswerStyle(
+            words=verdict_words(vocabulary.encode_text, spaced=spaced),
+            code_letter=prompt_format.code_letter,
+            spaced=spaced,
+            terminators=_terminators(model, tokenizer),
+        ),
         max_context_tokens=min(spec.max_context_tokens, model.config.max_position_embeddings),
         prefix_cache_bytes=spec.prefix_cache_bytes,
         session_cache_bytes=spec.session_cache_bytes,
@@ -168,7 +179,10 @@ def _with_adapter(model: LlamaForCausalLM, adapter: Path, *, merge: bool) -> Lla
     if not (adapter / "adapter_model.safetensors").is_file():
         raise ConfigurationError(f"adapter: there is no adapter_model.safetensors in '{adapter}'")
     try:
-        adapted = PeftModel.from_pretrained(model, adapter, use_safetensors=True)
+        with warnings.catch_warnings():
+            # peft asks transformers for something by its former name.
+            warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing")
+            adapted = PeftModel.from_pretrained(model, adapter, use_safetensors=True)
     except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
         raise ConfigurationError(
             f"adapter: '{adapter}' does not fit this model: {_first_line(error)}"
@@ -203,29 +217,24 @@ def _terminators(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast) ->
 
 
 @torch.inference_mode()
-def _answer_style(
-    model: LlamaForCausalLM,
-    vocabulary: Vocabulary,
-    prompt_format: PromptFormat,
-    terminators: tuple[int, ...],
-) -> AnswerStyle:
-    """Ask the model once whether it begins its answers with a space."""
-    plain = verdict_words(vocabulary.encode_text, spaced=False)
-    spaced = verdict_words(vocabulary.encode_text, spaced=True)
+def _answers_with_space(
+    model: LlamaForCausalLM, vocabulary: Vocabulary, prompt_format: PromptFormat
+) -> bool:
+    """Ask the model once whether it writes ` safe` or `safe`; a split word is never spaced."""
+    plain, spaced = (
+        [vocabulary.encode_text(f"{lead}{word}") for word in ("safe", "unsafe")]
+        for lead in ("", " ")
+    )
+    if any(len(tokens) != 1 for tokens in (*plain, *spaced)):
+        return False
     greeting = (Message(Role.USER, "Hello"),)
-    segments = vocabulary.encode(prompt_format.render(greeting, default_policy(prompt_format.name)))
+    prompt = prompt_format.render(greeting, default_policy(prompt_format.name))
+    segments = vocabulary.encode(prompt)
     tokens = (*segments.prefix, *segments.body, *segments.suffix)
     [output] = forward(model, [PackedSequence(tokens)])
     logits = model.lm_head(output.hidden[-1]).float()
-    has_twins = len(plain.unsafe_word) == len(spaced.unsafe_word) == 1
-    spaced_twin = [vocabulary.encode_text(f" {word}")[0] for word in ("safe", "unsafe")]
-    plain_twin = [vocabulary.encode_text(word)[0] for word in ("safe", "unsafe")]
-    is_spaced = has_twins and bool(
-        logits[spaced_twin].logsumexp(0) > logits[plain_twin].logsumexp(0)
-    )
-    return AnswerStyle(
-        spaced if is_spaced else plain, prompt_format.code_letter, is_spaced, terminators
-    )
+    masses = [logits[[ids for [ids] in words]].logsumexp(0) for words in (spaced, plain)]
+    return bool(masses[0] > masses[1])
 
 
 def _revision(spec: ModelSpec, folder: Path) -> str:

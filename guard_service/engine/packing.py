@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, LlamaForCausalLM
+from transformers.models.llama.modeling_llama import LlamaAttention
 
 from guard_service.engine.key_values import KeyValues
 
@@ -84,7 +85,7 @@ def _mask(sequence: PackedSequence, dtype: torch.dtype, device: torch.device) ->
 
 
 def _attend(
-    module: nn.Module,
+    module: LlamaAttention,
     query: Tensor,
     key: Tensor,
     value: Tensor,

@@ -8,6 +8,7 @@ categories of an unsafe text take short steps on top of it.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -55,6 +56,7 @@ class _Work:
     """
 
     judgement: Judgement
+    session: KeyValueSession | None
     grammar: AnswerGrammar
     prefix: KeyValues
     runs: list[KeyValues]
@@ -158,20 +160,22 @@ class TransformersEngine:
             [tail[len(work.grammar.opening) :] for work, tail in zip(works, tails, strict=True)]
         )
         results: list[Scores | ModerationError] = []
-        lists: dict[int, CategoryList] = {}
+        lists: list[tuple[int, Scores, CategoryList]] = []
         for i, work in enumerate(works):
             result = _first_scores(self._style.words, work, verdicts[i], nodes[i])
             results.append(result)
             if isinstance(result, Scores) and work.wants_list(result):
-                lists[i] = work.start_list(nodes[i])
-        self._complete(list(lists.values()))
-        for i, each in lists.items():
-            results[i] = replace(results[i], listed=each.listed)
+                lists.append((i, result, work.start_list(nodes[i])))
+        self._complete([each for _, _, each in lists])
+        for i, first, each in lists:
+            results[i] = replace(first, listed=each.listed)
         return results
 
     def _look_up(self, judgement: Judgement) -> _Work:
         """Find what is known of a prompt; its prefix is computed now if it is new."""
-        segments, session = judgement.segments, judgement.session
+        segments = judgement.segments
+        # A session only ever comes back to the engine that opened it.
+        session = cast("KeyValueSession | None", judgement.session)
         prefix = self._prefixes.get(segments.prefix)
         num_cached = len(segments.prefix) if prefix else 0
         self._observer.prefix_looked_up(hit=prefix is not None)
@@ -182,6 +186,7 @@ class TransformersEngine:
         known = session.recall(segments.prefix, segments.body) if session else None
         return _Work(
             judgement,
+            session,
             self._grammars[judgement.num_categories],
             prefix,
             [known] if known else [],
@@ -198,9 +203,9 @@ class TransformersEngine:
         outputs = forward(self._model, [work.next_sequence(MAX_CHUNK_TOKENS) for work in works])
         for work, output in zip(works, outputs, strict=True):
             work.runs.append(output.run)
-            if (session := work.judgement.session) is not None:
+            if work.session is not None:
                 segments = work.judgement.segments
-                session.remember(segments.prefix, segments.body, work.runs)
+                work.session.remember(segments.prefix, segments.body, work.runs)
         return [
             output.hidden[-1 - len(work.grammar.opening) - len(work.grammar.trunk) :]
             for work, output in zip(works, outputs, strict=True)
@@ -223,9 +228,10 @@ def _first_scores(
     """What the first forward says: the verdict and the distribution of the first category."""
     try:
         probability = unsafe_probability(words, verdict)
-        if probability >= work.judgement.list_threshold:
-            require_whole_word(words, verdict)
         distribution = number_distribution(work.grammar, nodes)
+        scores = Scores(probability, distribution, num_cached_tokens=work.num_cached_tokens)
+        if work.wants_list(scores):
+            require_whole_word(words, verdict)
     except UnreadableVerdict as error:
         return error
-    return Scores(probability, distribution, num_cached_tokens=work.num_cached_tokens)
+    return scores
