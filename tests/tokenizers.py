@@ -8,7 +8,9 @@ import tempfile
 from functools import lru_cache
 from pathlib import Path
 
+import tiktoken
 import transformers
+from tiktoken.load import load_tiktoken_bpe
 from tokenizers import processors
 from transformers import PreTrainedTokenizerFast
 from transformers.convert_slow_tokenizer import TikTokenConverter
@@ -24,6 +26,10 @@ NAMED_SPECIALS = {
 }
 NUM_SPECIALS = 256
 FIRST_SPECIAL_ID = 128_000
+SPLIT_PATTERN = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 
 
 @lru_cache(maxsize=1)
@@ -88,4 +94,17 @@ def _convert() -> PreTrainedTokenizerFast:
         bos_token=BEGIN_OF_TEXT,
         eos_token=END_OF_TEXT,
         clean_up_tokenization_spaces=False,
+    )
+
+
+@lru_cache(maxsize=1)
+def llama3_reference() -> tiktoken.Encoding:
+    """The same vocabulary in the implementation Llama 3 was published with."""
+    return tiktoken.Encoding(
+        name="llama3",
+        pat_str=SPLIT_PATTERN,
+        mergeable_ranks=load_tiktoken_bpe(str(llama3_model_file())),
+        special_tokens={
+            name: FIRST_SPECIAL_ID + index for index, name in enumerate(llama3_special_names())
+        },
     )
