@@ -56,7 +56,7 @@ Description = Annotated[
     AfterValidator(_printable),
     AfterValidator(_no_marker),
 ]
-Threshold = Annotated[float, Field(gt=0, le=1)]
+Threshold = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 FormatName = Literal["llama-guard-1", "llama-guard-2", "llama-guard-3", "llama-guard-3-1b"]
 
 
@@ -118,7 +118,7 @@ class _UniqueKeyLoader(yaml.SafeLoader):
     """Plain YAML lets the last of two equal keys win; here that is an error."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002
-        keys = [key.value for key, _ in node.value]
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
         if repeated := {key for key in keys if keys.count(key) > 1}:
             raise yaml.constructor.ConstructorError(
                 problem=f"field given twice: {min(repeated)}", problem_mark=node.start_mark
