@@ -2,6 +2,7 @@
 
 from guard_service.moderation import Conversation, InvalidRequest, Message, Role
 from guard_service.v1 import guard_pb2
+from guard_service.validation import content_bytes
 
 _ROLES = {
     Role.USER: guard_pb2.ROLE_USER,
@@ -14,7 +15,9 @@ _ROLE_NAMES = ", ".join(guard_pb2.Role.Name(wire) for wire in _ROLES_FROM_WIRE)
 
 
 def conversation_to_wire(conversation: Conversation) -> guard_pb2.Conversation:
-    """The conversation as the contract carries it."""
+    """The conversation as the contract carries it; raises `InvalidRequest` for text it cannot."""
+    for index, message in enumerate(conversation):
+        content_bytes(f"conversation.messages[{index}].content", message.content)
     return guard_pb2.Conversation(
         messages=[
             guard_pb2.Message(role=_ROLES[message.role], content=message.content)
