@@ -44,6 +44,7 @@ def windows(
     ]
     parts: list[Conversation] = []
     start = 0
+    room -= LABEL_TOKENS  # a window that begins inside a message needs a label of its own
     overlap = int(room * OVERLAP_SHARE)
     while len(places) - start > room:
         cut = _best_border(conversation, places, start + room // 2, start + room)
