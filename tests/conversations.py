@@ -1,7 +1,7 @@
 """Random conversations: arbitrary Unicode for random weights, everyday sentences for real ones."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from guard_service.moderation import Conversation, Message, Role
 
@@ -60,7 +60,9 @@ def everyday_conversations(seed: int, num_conversations: int) -> Iterator[Conver
     """One to five alternating turns a person could have written, harmless and harmful."""
     rng = random.Random(seed)
     for _ in range(num_conversations):
-        yield _alternating([_sentences(rng, turn) for turn in range(rng.randint(1, 5))])
+        num_turns = rng.randint(1, 5)
+        turns = (QUESTIONS, ANSWERS)
+        yield _alternating([everyday_text(rng, turns[turn % 2]) for turn in range(num_turns)])
 
 
 def random_text(rng: random.Random) -> str:
@@ -77,8 +79,8 @@ def _random_word(rng: random.Random) -> str:
     return "".join(chr(rng.randint(first, last)) for _ in range(rng.randint(1, 4)))
 
 
-def _sentences(rng: random.Random, turn: int) -> str:
-    templates = QUESTIONS if turn % 2 == 0 else ANSWERS
+def everyday_text(rng: random.Random, templates: Sequence[str] = QUESTIONS) -> str:
+    """One to three sentences a person could have written."""
     return " ".join(
         rng.choice(templates).format(
             subject=rng.choice(SUBJECTS),
