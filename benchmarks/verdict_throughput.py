@@ -47,6 +47,7 @@ class Bench:
 
     @classmethod
     def load(cls) -> Self:
+        """Both in fp32, prompts padded on the left."""
         plain = embedded_plain()
         plain.tokenizer.padding_side = "left"
         return cls(embedded_engine(), plain)

@@ -1,7 +1,7 @@
 """Requests of realistic length: log-normal, 20 to 300 tokens, median about 60, 30 % unsafe."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -10,7 +10,7 @@ from guard_service.engine.protocol import Judgement
 from guard_service.engine.transformers_engine import TransformersEngine
 from guard_service.moderation import Conversation, Message, ModerationError, Role
 from guard_service.policy import Policy, default_policy
-from tests.conversations import everyday_text
+from tests.conversations import QUESTIONS, everyday_text
 
 MEDIAN_TOKENS, SPREAD = 60, 0.75
 MIN_TOKENS, MAX_TOKENS = 20, 300
@@ -63,11 +63,16 @@ def conversations(engine: TransformersEngine, count: int, seed: int) -> list[Con
     return chosen
 
 
-def text_of_length(engine: TransformersEngine, num_tokens: int, rng: random.Random) -> str:
+def text_of_length(
+    engine: TransformersEngine,
+    num_tokens: int,
+    rng: random.Random,
+    templates: Sequence[str] = QUESTIONS,
+) -> str:
     """Everyday text of so many tokens."""
-    text = everyday_text(rng)
+    text = everyday_text(rng, templates)
     while len(ends := engine.token_ends(text)) < num_tokens:
-        text = f"{text} {everyday_text(rng)}"
+        text = f"{text} {everyday_text(rng, templates)}"
     return text[: ends[num_tokens - 1]]
 
 

@@ -1,0 +1,118 @@
+"""Verdicts against the reference: the check of the tests, on many more conversations.
+
+The reference is plain transformers: the model's own chat template and greedy `generate`. Random
+Llamas with the Llama 3 vocabulary and the embedded guard are each asked alone, in random batches
+and streamed with random splits.
+"""
+
+import asyncio
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.progress import Progress
+
+from benchmarks.guard_models import embedded_folder
+from benchmarks.report import Output, Quick, Threads, show, use_threads, write
+from guard_service.embedded import ADAPTER
+from guard_service.moderation import Conversation
+from tests.conversations import everyday_conversations, random_conversations
+from tests.equality import Equality, compare, expectations
+from tests.models import NO_GROUPS, SMALL, WIDE_HEADS, Shape, save_grammatical_llama
+from tests.reference import Reference, ReferenceVerdict
+from tests.running import loaded_engine, running_moderator
+
+WAYS = 4  # the reference, alone, batched, streamed
+RANDOM_LLAMAS = {"small": SMALL, "wide heads": WIDE_HEADS, "no groups": NO_GROUPS}
+
+Draw = Callable[[int, int], Iterator[Conversation]]
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A model in a folder, and the conversations it is asked about."""
+
+    name: str
+    folder: Path
+    adapter: Path | None
+    draw: Draw
+
+
+def subjects(names: Sequence[str], scratch: Path, seed: int) -> Iterator[Subject]:
+    """The models of these names; random ones are made now, in `scratch`."""
+    for name in names:
+        if name == "embedded":
+            yield Subject(name, embedded_folder(), ADAPTER, everyday_conversations)
+            continue
+        shape: Shape = RANDOM_LLAMAS[name]
+        folder = save_grammatical_llama(scratch / name.replace(" ", "-"), seed, shape)
+        yield Subject(name, folder, None, random_conversations)
+
+
+async def examine(
+    subject: Subject, count: int, seed: int, tick: Callable[[], None]
+) -> tuple[list[ReferenceVerdict], Equality]:
+    """Ask the reference first, then the service in every way."""
+    conversations = list(subject.draw(seed, count))
+    reference = Reference.load(subject.folder, subject.adapter)
+    expected = expectations(reference, conversations, tick)
+    del reference
+    engine = loaded_engine(subject.folder, subject.adapter)
+    async with running_moderator(engine) as moderator:
+        equality = await compare(moderator, conversations, expected, seed=seed, tick=tick)
+    return expected, equality
+
+
+def rows_of(
+    subject: Subject, expected: Sequence[ReferenceVerdict], equality: Equality
+) -> list[dict[str, Any]]:
+    """One row per way of asking."""
+    facts = {
+        "model": subject.name,
+        "unsafe": sum(each.unsafe for each in expected),
+        "lists of several": sum(len(each.codes) > 1 for each in expected),
+    }
+    return [facts | {"way": way} | asdict(getattr(equality, way)) for way in asdict(equality)]
+
+
+def main(
+    *,
+    conversations: int = 2000,
+    models: str = "small,wide heads,no groups,embedded",
+    seed: int = 1,
+    threads: Threads = 0,
+    quick: Quick = False,
+    output: Output = None,
+) -> None:
+    """Compare every model, and exit with 1 if any verdict, list or probability strays."""
+    use_threads(threads)
+    count = 10 if quick else conversations
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as scratch, Progress() as progress:
+        for subject in subjects(models.split(","), Path(scratch), seed):
+            task = progress.add_task(subject.name, total=WAYS * count)
+            began = time.monotonic()
+            expected, equality = asyncio.run(
+                examine(subject, count, seed, lambda task=task: progress.advance(task))
+            )
+            seconds = round(time.monotonic() - began)
+            rows += [row | {"seconds": seconds} for row in rows_of(subject, expected, equality)]
+    show(f"{count} conversations per model", rows)
+    write("reference_equality", {"conversations": count, "rows": rows}, quick=quick, output=output)
+    strayed = [row for row in rows if not _is_equal(row)]
+    raise typer.Exit(1 if strayed else 0)
+
+
+def _is_equal(row: dict[str, Any]) -> bool:
+    return bool(
+        row["max_probability_difference"] <= 1e-4
+        and row["num_verdict_mismatches"] == row["num_list_mismatches"] == 0
+    )
+
+
+if __name__ == "__main__":
+    typer.run(main)
