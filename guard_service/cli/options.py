@@ -27,6 +27,11 @@ def with_settings(shown: type[ModelSettings]) -> Callable[[Command], Command]:
         def run(**given: Any) -> None:
             values = {option.name: given.pop(option.name) for option in options}
             flags = {name: value for name, value in values.items() if value is not None}
+            if given.get("target") and flags:
+                raise typer.BadParameter(
+                    "--target asks a server that has its own settings; "
+                    f"leave out {', '.join(name.replace('_', '-') for name in flags)}"
+                )
             command(load(ServeSettings, flags), **given)
 
         own = list(inspect.signature(command).parameters.values())[1:]
@@ -38,13 +43,16 @@ def with_settings(shown: type[ModelSettings]) -> Callable[[Command], Command]:
 
 def _option(setting: SettingReference) -> inspect.Parameter:
     is_of_the_model = setting.name in ModelSettings.model_fields
-    details = [setting.allowed, setting.variable]
-    if setting.default != "-":
-        details.insert(1, f"default {setting.default}")
+    details = [
+        *([setting.allowed] if setting.allowed != "text" else []),
+        *([f"default {setting.default}"] if setting.default != "-" else []),
+        setting.variable,
+    ]
     option = typer.Option(
         setting.flag,
         help=f"{setting.description} ({'; '.join(details)})",
         rich_help_panel="Model settings" if is_of_the_model else "Server settings",
+        metavar="VALUE",
         show_default=False,
     )
     return inspect.Parameter(

@@ -1,6 +1,8 @@
 """`guard-service serve`: answer over gRPC until told to stop."""
 
 import asyncio
+import logging
+import os
 import time
 from contextlib import AbstractContextManager, nullcontext
 
@@ -11,6 +13,7 @@ from guard_service import embedded
 from guard_service.cli.options import with_settings
 from guard_service.composition import compose, load_engine, read_policies
 from guard_service.grpc_server.options import ServerOptions
+from guard_service.grpc_server.serving import EXIT_UNFINISHED
 from guard_service.grpc_server.serving import serve as serve_moderator
 from guard_service.logs import configure_logs
 from guard_service.metrics import Metrics, metrics_server
@@ -32,7 +35,12 @@ def serve(settings: ServeSettings) -> None:
     metrics = Metrics(code for policy in policies.values() for code in _codes(policy))
     with _metrics_port(settings, metrics) as metrics_port:
         _log.info("starting", model=settings.model or embedded.MODEL_ID, metrics_port=metrics_port)
-        raise typer.Exit(_serve(settings, policies, metrics))
+        status = _serve(settings, policies, metrics)
+        if status == EXIT_UNFINISHED:
+            # A model that hangs still holds its thread; a normal exit would wait for it for ever.
+            logging.shutdown()
+            os._exit(status)
+        raise typer.Exit(status)
 
 
 def _serve(settings: ServeSettings, policies: dict[str, Policy], metrics: Metrics) -> int:

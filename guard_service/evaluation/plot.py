@@ -24,7 +24,8 @@ def plot_precision_recall(file: Path, judged: Sequence[Judged], title: str) -> N
     sources = sorted({each.row.source for each in judged})
     for source in sources if len(sources) > 1 else ():
         _draw(axes, source, [each for each in judged if each.row.source == source], linewidth=1.2)
-    axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1.01), ylim=(0, 1.01), title=title)
+    axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1.01), ylim=(0, 1.01))
+    axes.set_title(title, fontsize="medium")
     axes.grid(alpha=0.3)
     axes.legend(loc="lower left")
     try:

@@ -26,7 +26,7 @@ def publish(
     if outputs.scores is not None:
         write_text(outputs.scores, "".join(score_lines(judged)))
     if outputs.plot is not None:
-        plot_precision_recall(outputs.plot, judged, f"{model.id}, policy {policy.id}")
+        plot_precision_recall(outputs.plot, judged, f"{model.id}\npolicy {policy.id}")
     console = Console()
     console.print(report_table(found))
     for error, count in found.errors.items():

@@ -1,5 +1,6 @@
 """An evaluation report as a table for people."""
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
@@ -10,10 +11,12 @@ _FIGURES = ("f1", "precision", "recall", "fpr", "auroc", "auprc")
 
 
 def report_table(report: Report) -> Table:
-    """Overall, sources and categories, each figure with its 95 % interval."""
-    table = Table(title=f"{report.model.id}, policy {report.policy.id} {report.policy.version}")
-    for name in ("", "unsafe / safe", "unjudged", *(name.upper() for name in _FIGURES)):
-        table.add_column(name, justify="left" if not name else "right")
+    """Overall, sources and categories; the intervals other than F1's are in the JSON."""
+    title = f"{report.model.id}\npolicy {report.policy.id}, version {report.policy.version}"
+    table = Table(title=Text(title), box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("", overflow="fold")
+    for heading in ("unsafe\n/safe", "F1", "95 %", "prec.", "recall", "FPR", "AUROC", "AUPRC"):
+        table.add_column(heading, justify="right", no_wrap=True)
     _add(table, "all", report.overall)
     table.add_section()
     for name, group in report.sources.items():
@@ -27,16 +30,16 @@ def report_table(report: Report) -> Table:
 
 def _add(table: Table, name: str, group: GroupReport) -> None:
     cells = group.figures.confusion
-    table.add_row(
-        Text(name),
-        f"{cells.true_positives + cells.false_negatives} / "
-        f"{cells.false_positives + cells.true_negatives}",
-        str(group.num_unjudged),
-        *(_cell(getattr(group.figures, figure)) for figure in _FIGURES),
-    )
+    num_unsafe = cells.true_positives + cells.false_negatives
+    num_safe = cells.false_positives + cells.true_negatives
+    f1, *others = (getattr(group.figures, figure) for figure in _FIGURES)
+    values = (_value(f1), _interval(f1), *map(_value, others))
+    table.add_row(Text(name), f"{num_unsafe}/{num_safe}", *values)
 
 
-def _cell(estimate: Estimate | None) -> str:
-    if estimate is None:
-        return "-"
-    return f"{estimate.value:.3f}\n{estimate.low:.2f}-{estimate.high:.2f}"
+def _value(estimate: Estimate | None) -> str:
+    return "-" if estimate is None else f"{estimate.value:.3f}"
+
+
+def _interval(estimate: Estimate | None) -> str:
+    return "" if estimate is None else f"{estimate.low:.2f}-{estimate.high:.2f}"

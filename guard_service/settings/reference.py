@@ -35,17 +35,6 @@ def references(kind: type[ModelSettings]) -> Iterator[SettingReference]:
         yield SettingReference(name, _default(schema), _allowed(schema), schema["description"])
 
 
-def markdown_table(kind: type[ModelSettings]) -> str:
-    """The settings of `kind` as a Markdown table."""
-    lines = ["| flag | variable | default | allowed | meaning |", "|---|---|---|---|---|"]
-    lines += [
-        f"| `{each.flag}` | `{each.variable}` | {each.default} | {each.allowed} "
-        f"| {each.description} |"
-        for each in references(kind)
-    ]
-    return "\n".join(lines) + "\n"
-
-
 def _default(schema: dict[str, Any]) -> str:
     default = schema.get("default")
     if default is None or default == []:
