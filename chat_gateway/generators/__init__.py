@@ -1,0 +1,1 @@
+"""Generators: the models the gateway stands in front of."""
