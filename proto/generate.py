@@ -7,7 +7,7 @@ from grpc_tools import protoc
 
 PROTO_ROOT = Path(__file__).parent
 PACKAGE_ROOT = PROTO_ROOT.parent
-SOURCES = ("guard_service/v1/guard.proto",)
+SOURCES = ("guard_service/v1/guard.proto", "chat_gateway/v1/chat.proto")
 
 
 def plugin(name: str) -> str:
