@@ -1,0 +1,165 @@
+"""Settings of the generator: which model answers, and where it runs."""
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from platformdirs import user_cache_path
+from pydantic import BeforeValidator, Field, SecretStr, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    YamlConfigSettingsSource,
+)
+
+ENV_PREFIX = "GATEWAY_"
+
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_UPSTREAM = ("upstream_url", "upstream_api_key", "upstream_models")
+_LOCAL = ("model", "revision", "draft_model")
+
+
+def split_commas(value: object) -> object:
+    """The parts of a comma-separated text; anything else as it is."""
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    return value
+
+
+class GeneratorSettings(BaseSettings):
+    """Which model answers, and where it runs."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX,
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
+    )
+
+    config: Path | None = Field(
+        None, description="YAML file with any of the other settings, by these names."
+    )
+    generator: Literal["embedded", "openai", "transformers"] = Field(
+        "embedded",
+        description="What answers: the embedded demonstration model, an OpenAI-compatible server, "
+        "or a model in this process.",
+    )
+    upstream_url: str | None = Field(
+        None,
+        pattern=r"^https?://[^\s?#]+$",
+        description="Base URL of the OpenAI-compatible server, such as http://localhost:8000/v1.",
+        json_schema_extra={"allowed": "an http or https URL"},
+    )
+    upstream_api_key: SecretStr | None = Field(
+        None,
+        description="Key sent to that server; never logged.",
+        json_schema_extra={"allowed": "text, not as a flag"},
+    )
+    upstream_models: Annotated[tuple[str, ...], NoDecode, BeforeValidator(split_commas)] = Field(
+        (),
+        description="Models of that server that may be asked for; the first is the default.",
+        json_schema_extra={"allowed": "names, comma-separated"},
+    )
+    upstream_connect_seconds: float = Field(
+        5.0, gt=0, le=600, description="Longest wait for a connection to that server."
+    )
+    upstream_read_seconds: float = Field(
+        60.0, gt=0, le=3600, description="Longest wait for the next piece of its answer."
+    )
+    model: str | None = Field(
+        None, description="Folder or hub id of the model in this process, a Llama 3 Instruct model."
+    )
+    revision: str | None = Field(
+        None,
+        pattern=r"^[0-9a-f]{40}$",
+        description="Commit of a hub model; needed with a hub id.",
+        json_schema_extra={"allowed": "40 hexadecimal digits"},
+    )
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto",
+        description="Number type of the weights; auto is float32 on a CPU, else the model's own.",
+    )
+    device: str = Field(
+        "auto",
+        pattern=r"^(auto|cpu|cuda(:\d+)?|balanced)$",
+        description="Where the model runs; balanced spreads its layers over all GPUs.",
+        json_schema_extra={"allowed": "auto, cpu, cuda, cuda:N, balanced"},
+    )
+    quantisation: Literal["none", "8bit", "4bit"] = Field(
+        "none", description="Load the weights in 8 or 4 bits (extra 'quantised', needs a GPU)."
+    )
+    compile: bool = Field(
+        default=False,
+        description="Compile the model at start: slower to start, faster to answer.",
+        json_schema_extra={"allowed": "true, false"},
+    )
+    draft_model: str | None = Field(
+        None, description="Folder of a small model of the same vocabulary that drafts ahead."
+    )
+    max_waiting: int = Field(
+        16, ge=0, le=100_000, description="Answers that may wait for the model in this process."
+    )
+    cache_dir: Path = Field(
+        default_factory=lambda: user_cache_path("guard-service"),
+        description="Folder that keeps the embedded model; without it, the one the guard uses.",
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags win over the environment, the environment over the file."""
+        del dotenv_settings, file_secret_settings
+        file = init_settings().get("config") or env_settings().get("config")
+        return init_settings, env_settings, YamlConfigSettingsSource(settings_cls, file)
+
+    @model_validator(mode="after")
+    def _one_generator(self) -> Self:
+        """A setting of another generator is a mistake, not something to ignore."""
+        foreign = {
+            "embedded": (*_UPSTREAM, *_LOCAL),
+            "openai": _LOCAL,
+            "transformers": _UPSTREAM,
+        }[self.generator]
+        for name in foreign:
+            if getattr(self, name):
+                raise ValueError(
+                    f"{ENV_PREFIX}{name.upper()}: the generator '{self.generator}' has no such "
+                    f"setting; {ENV_PREFIX}GENERATOR chooses another"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _upstream_is_named(self) -> Self:
+        if self.generator == "openai" and not self.upstream_url:
+            raise ValueError("GATEWAY_UPSTREAM_URL is missing: the generator 'openai' needs it")
+        if self.generator == "openai" and not self.upstream_models:
+            raise ValueError(
+                "GATEWAY_UPSTREAM_MODELS is missing: name the models that may be asked for"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _model_is_pinned(self) -> Self:
+        if self.generator != "transformers":
+            return self
+        if not self.model:
+            raise ValueError("GATEWAY_MODEL is missing: the generator 'transformers' needs it")
+        if Path(self.model).is_dir():
+            return self
+        if not _HUB_ID.fullmatch(self.model):
+            raise ValueError(f"GATEWAY_MODEL: there is no folder '{self.model}'")
+        if not self.revision:
+            raise ValueError(
+                f"GATEWAY_REVISION is missing: there is no folder '{self.model}', and a hub model "
+                "needs the commit to load, 40 hexadecimal digits"
+            )
+        return self
