@@ -1,0 +1,1 @@
+"""The gateway over HTTP: OpenAI's endpoints, health, and the chat page."""

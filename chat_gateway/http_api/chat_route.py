@@ -1,0 +1,135 @@
+"""`POST /v1/chat/completions`."""
+
+import time
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from chat_gateway.chat import Blocked, ChatEvent, ChatRequest, GuardUnavailable
+from chat_gateway.http_api.chat_heading import Heading
+from chat_gateway.http_api.chat_reply import ChatCompletion, ChatCompletionChunk
+from chat_gateway.http_api.chat_request import chat_request
+from chat_gateway.http_api.chat_schema import ChatCompletionRequest
+from chat_gateway.http_api.chat_stream import ChatStream
+from chat_gateway.http_api.chat_whole import WholeChat
+from chat_gateway.http_api.errors import BlockedPrompt
+from chat_gateway.http_api.event_stream import EventStream
+from chat_gateway.http_api.guard_detail import DETAIL_HEADER
+from chat_gateway.http_api.guard_model import require_guard_model
+from chat_gateway.http_api.moderation_report import UNJUDGED_HEADER, ModerationReport
+from chat_gateway.http_api.openapi import error_answers, event_stream, json_body
+from chat_gateway.http_api.policy_choice import POLICY_HEADER, chosen_policy, strengthened
+from chat_gateway.http_api.problem import read_json
+from chat_gateway.http_api.services import Services
+from chat_gateway.policy import GatewayPolicy, Mode
+
+
+def chat_router(services: Services) -> APIRouter:
+    """The endpoint over these services."""
+    router = APIRouter()
+
+    @router.post(
+        "/v1/chat/completions",
+        summary="Answer a conversation, judged in both directions",
+        response_model=ChatCompletion,
+        responses=event_stream(ChatCompletionChunk)
+        | error_answers(400, 404, 408, 413, 415, 429, 502, 503, 504),
+        openapi_extra=json_body(ChatCompletionRequest),
+    )
+    async def create_chat_completion(request: Request) -> Response:
+        body = read_json(ChatCompletionRequest, await request.body())
+        chat = chat_request(body, services.limits)
+        policy = chosen_policy(services, request.headers.get(POLICY_HEADER))
+        policy = strengthened(policy, body.moderation)
+        if body.moderation is not None:
+            await require_guard_model(
+                services.guard, body.moderation.model, param="moderation.model"
+            )
+        heading = _heading(body, chat, policy, detail=request.headers.get(DETAIL_HEADER) == "1")
+        events = _events(services, chat, policy, request.state.request_id)
+        headers = {POLICY_HEADER: policy.id}
+        if body.stream:
+            return await _streamed(heading, events, headers)
+        return await _whole(heading, events, headers)
+
+    return router
+
+
+def _heading(
+    body: ChatCompletionRequest, chat: ChatRequest, policy: GatewayPolicy, *, detail: bool
+) -> Heading:
+    options = body.stream_options
+    return Heading(
+        model=chat.model,
+        num_choices=chat.sampling.num_choices,
+        with_usage=options is not None and bool(options.include_usage),
+        with_moderation=body.moderation is not None or policy.mode is Mode.ANNOTATE,
+        with_detail=detail and policy.mode is not Mode.SHADOW,
+        silent=policy.mode is Mode.SHADOW,
+    )
+
+
+async def _events(
+    services: Services, chat: ChatRequest, policy: GatewayPolicy, request_id: str
+) -> AsyncGenerator[ChatEvent, None]:
+    """The pipeline's events; a prompt that gets no answer at all may end as an error instead."""
+    deadline = time.monotonic() + services.limits.max_chat_seconds
+    events = services.pipeline.chat(chat, policy, request_id=request_id, deadline=deadline)
+    try:
+        async for event in events:
+            if isinstance(event, Blocked) and event.choice is None:
+                _require_refusal(event, policy)
+            yield event
+    finally:
+        await _close(events)
+
+
+def _require_refusal(event: Blocked, policy: GatewayPolicy) -> None:
+    if event.verdict is None:
+        raise GuardUnavailable("the guard reached no verdict")
+    if policy.error_on_blocked_prompt:
+        raise BlockedPrompt("the prompt was filtered under the content policy of this service")
+
+
+async def _close(events: AsyncIterator[ChatEvent]) -> None:
+    """Stop what runs for an iterator that is left early."""
+    close: Any = getattr(events, "aclose", None)
+    if close is not None:
+        await close()
+
+
+async def _streamed(
+    heading: Heading, events: AsyncGenerator[ChatEvent, None], headers: dict[str, str]
+) -> Response:
+    stream = ChatStream(heading)
+    lines = _lines(stream, events)
+    first = await anext(lines)
+    return EventStream(first, lines, headers | _unjudged(stream.report))
+
+
+async def _lines(
+    stream: ChatStream, events: AsyncGenerator[ChatEvent, None]
+) -> AsyncGenerator[bytes, None]:
+    async with aclosing(events), aclosing(stream.lines(events)) as lines:
+        async for line in lines:
+            yield line
+
+
+async def _whole(
+    heading: Heading, events: AsyncGenerator[ChatEvent, None], headers: dict[str, str]
+) -> Response:
+    chat = WholeChat(heading)
+    async with aclosing(events):
+        completion = await chat.completion(events)
+    return Response(
+        completion.model_dump_json(exclude_unset=True),
+        headers=headers | _unjudged(chat.report),
+        media_type="application/json",
+    )
+
+
+def _unjudged(report: ModerationReport) -> dict[str, str]:
+    return {UNJUDGED_HEADER: report.unjudged} if report.unjudged else {}
