@@ -1,0 +1,1 @@
+"""The gateway on the wire: gRPC handlers, statuses and health."""

@@ -1,0 +1,88 @@
+"""What surrounds one RPC: however it goes, it ends in a known status, counted and logged."""
+
+import asyncio
+import time
+import traceback
+from types import TracebackType
+from typing import Any
+
+import grpc
+import structlog
+from structlog.contextvars import clear_contextvars
+
+from chat_gateway.chat import GatewayError
+from chat_gateway.grpc_server.request_id import name_request, request_id
+from chat_gateway.grpc_server.status import Status
+from chat_gateway.metrics import Metrics
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+_log = structlog.get_logger(__name__)
+
+
+class Call:
+    """Async context manager around the handling of one RPC.
+
+    Every exception leaves it as a status: this is the fail-closed boundary of the gRPC API.
+    """
+
+    def __init__(self, path: str, context: Context, metrics: Metrics) -> None:
+        self._method = path.rpartition("/")[2]
+        self._context = context
+        self._metrics = metrics
+        self._started = time.monotonic()
+
+    async def __aenter__(self) -> None:
+        clear_contextvars()
+        name_request()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is None:
+            self._finish(grpc.StatusCode.OK)
+        elif isinstance(error, asyncio.CancelledError | GeneratorExit) and self._is_over():
+            self._finish(self._reason_it_is_over())
+        else:
+            await self._abort(error)
+
+    async def _abort(self, error: BaseException) -> None:
+        status = Status.of(error)
+        if not isinstance(error, GatewayError):
+            _log_fault(error)
+        self._finish(status.code, problem=status.message)
+        if self._context.done():
+            # Nobody listens any more, and gRPC would log the original error with its text.
+            raise grpc.aio.AbortError from None
+        await self._context.abort(status.code, status.message, status.trailers(request_id()))
+
+    def _is_over(self) -> bool:
+        """Whether gRPC ended the RPC; a stray cancellation inside the gateway does not."""
+        task = asyncio.current_task()
+        return self._context.done() or (task is not None and task.cancelling() > 0)
+
+    def _reason_it_is_over(self) -> grpc.StatusCode:
+        if seconds_left(self._context) == 0:
+            return grpc.StatusCode.DEADLINE_EXCEEDED
+        return grpc.StatusCode.CANCELLED
+
+    def _finish(self, code: grpc.StatusCode, **details: str) -> None:
+        self._metrics.rpc_finished(self._method, code)
+        say = _log.error if code is grpc.StatusCode.INTERNAL else _log.info
+        seconds = round(time.monotonic() - self._started, 6)
+        say("rpc", method=self._method, code=code.name, seconds=seconds, **details)
+
+
+def seconds_left(context: Context) -> float | None:
+    """Until the caller's deadline, 0 once it has passed; None without one."""
+    return context.time_remaining()
+
+
+def _log_fault(error: BaseException) -> None:
+    """Log an error nobody foresaw by type and place alone: its text may hold a caller's."""
+    frames = reversed(traceback.extract_tb(error.__traceback__))
+    place = " < ".join(f"{frame.name}:{frame.lineno}" for frame in frames)
+    _log.error("unexpected error", kind=type(error).__name__, place=place)

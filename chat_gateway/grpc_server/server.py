@@ -1,0 +1,80 @@
+"""The gRPC server: it binds, answers health, and finishes what it accepted."""
+
+import asyncio
+from types import TracebackType
+from typing import Self
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import aio as health_aio
+from grpc_reflection.v1alpha import reflection
+
+from chat_gateway.grpc_server.interceptor import CallInterceptor
+from chat_gateway.grpc_server.options import GrpcOptions
+from chat_gateway.grpc_server.servicer import ChatServicer
+from chat_gateway.metrics import Metrics
+from chat_gateway.v1 import chat_pb2, chat_pb2_grpc
+from guard_service.moderation import ConfigurationError
+
+LIVE = "live"
+READY = "ready"
+OVERALL = ""
+
+
+class ChatServer:
+    """Serves `servicer` while its async context lasts; alive from the start, ready when told."""
+
+    def __init__(self, servicer: ChatServicer, options: GrpcOptions, metrics: Metrics) -> None:
+        self._options = options
+        self._health = health_aio.HealthServicer()
+        self._server = grpc.aio.server(
+            interceptors=(CallInterceptor(metrics),), options=options.transport
+        )
+        chat_pb2_grpc.add_ChatServiceServicer_to_server(servicer, self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        if options.reflection:
+            names = [
+                chat_pb2.DESCRIPTOR.services_by_name["ChatService"].full_name,
+                health_pb2.DESCRIPTOR.services_by_name["Health"].full_name,
+                reflection.SERVICE_NAME,
+            ]
+            reflection.enable_server_reflection(names, self._server)
+        self.port = 0
+
+    async def __aenter__(self) -> Self:
+        await self._bind()
+        await self._health.set(LIVE, health_pb2.HealthCheckResponse.SERVING)
+        await self.show_ready(ready=False)
+        await self._server.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._server.stop(grace=None)
+
+    async def show_ready(self, *, ready: bool) -> None:
+        """Say whether new requests are welcome."""
+        serving = health_pb2.HealthCheckResponse.SERVING
+        status = serving if ready else health_pb2.HealthCheckResponse.NOT_SERVING
+        await self._health.set(READY, status)
+        await self._health.set(OVERALL, status)
+
+    async def drain(self, seconds: float) -> None:
+        """Refuse new RPCs with `UNAVAILABLE`; wait this long for the rest, then end it."""
+        await self._server.stop(seconds)
+
+    async def _bind(self) -> None:
+        host, port = self._options.host, self._options.port
+        try:
+            # gRPC would not say why it cannot bind, and would print its own lines about it.
+            rehearsal = await asyncio.get_running_loop().create_server(asyncio.Protocol, host, port)
+            rehearsal.close()
+            await rehearsal.wait_closed()
+            self.port = self._server.add_insecure_port(f"{host}:{port}")
+        except (OSError, RuntimeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "the address is not usable"
+            raise ConfigurationError(f"cannot listen on {host}:{port}: {reason}") from error
