@@ -1,12 +1,17 @@
 """The order of the gateway: judge the prompt, generate, judge the answer, release or refuse."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
-from chat_gateway.chat import ChatEvent, ChatRequest
+from chat_gateway.answer import Answer
+from chat_gateway.chat import Blocked, ChatEvent, ChatRequest
+from chat_gateway.exchange import Exchange
 from chat_gateway.generators.protocol import Generator
 from chat_gateway.guard import Guard
 from chat_gateway.observer import Observer
+from chat_gateway.outcome import OutcomeReport
 from chat_gateway.policy import GatewayPolicy
+from chat_gateway.prompt_check import judge_prompt
+from chat_gateway.transcript import conversation_of
 
 
 class ChatPipeline:
@@ -17,9 +22,9 @@ class ChatPipeline:
         self._generator = generator
         self._observer = observer
 
-    def chat(
+    async def chat(
         self, request: ChatRequest, policy: GatewayPolicy, *, request_id: str, deadline: float
-    ) -> AsyncIterator[ChatEvent]:
+    ) -> AsyncGenerator[ChatEvent, None]:
         """What the client may be told, in order; closing the iterator ends guard and generator.
 
         `deadline` is on the clock of `time.monotonic`. `Blocked` with choice None ends
@@ -28,4 +33,28 @@ class ChatPipeline:
         Raises:
             GatewayError: any of the tree; what was said before stays said.
         """
-        raise NotImplementedError
+        with OutcomeReport(self._observer) as outcome:
+            self._generator.check(request)
+            exchange = Exchange(
+                request=request,
+                conversation=conversation_of(request.messages),
+                policy=policy,
+                request_id=request_id,
+                deadline=deadline,
+                observer=self._observer,
+            )
+            async with Answer(self._guard, self._generator, exchange) as answer:
+                if policy.parallel_prompt_check or not policy.mode.blocks:
+                    answer.start()
+                if policy.mode.blocks:
+                    for event in await judge_prompt(self._guard, exchange):
+                        outcome.saw(event)
+                        yield event
+                        if isinstance(event, Blocked):
+                            return
+                    answer.open()
+                else:
+                    answer.report(judge_prompt(self._guard, exchange))
+                async for event in answer:
+                    outcome.saw(event)
+                    yield event

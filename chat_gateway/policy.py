@@ -24,6 +24,11 @@ class Mode(StrEnum):
         """Whether text waits for its verdict."""
         return self in (Mode.STRICT, Mode.BUFFER)
 
+    @property
+    def is_silent(self) -> bool:
+        """Whether the client is told nothing of verdicts."""
+        return self is Mode.SHADOW
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoints:

@@ -1,9 +1,11 @@
 """Stand-ins at the gateway's two seams: an oracle for the guard, a script for the generator."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+import selectors
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from chat_gateway.chat import ChatRequest, ChoiceFinished, FinishReason, GeneratorEvent, TextDelta
 from guard_service.limits import Limits
@@ -132,7 +134,7 @@ class FakeGuard:
         finally:
             call.closed = True
 
-    async def info(self, *, timeout_seconds: float = 30.0) -> ServiceInfo:
+    async def info(self, *, timeout_seconds: float = 30.0) -> ServiceInfo:  # noqa: ARG002
         category = PolicyCategory("S9", "Test Hazard", "Nothing.", 0.5)
         policy = Policy("test", "1", "llama-guard-2", (category,), descriptions_in_prompt=False)
         return ServiceInfo(MODEL, (policy,), "test", Limits(), 8192)
@@ -240,7 +242,7 @@ class ScriptedGenerator:
     def models(self) -> tuple[str, ...]:
         return self._models
 
-    def check(self, request: ChatRequest) -> None:
+    def check(self, request: ChatRequest) -> None:  # noqa: ARG002
         if self.refusal is not None:
             raise self.refusal
 
@@ -251,6 +253,8 @@ class ScriptedGenerator:
         self.deadlines.append(deadline)
         try:
             for step in self._script:
+                # A real one waits for its model here, and others get their turn.
+                await asyncio.sleep(0)
                 self.num_steps += 1
                 if isinstance(step, Stall):
                     await asyncio.sleep(step.seconds)
@@ -266,3 +270,38 @@ class ScriptedGenerator:
 
     async def close(self) -> None:
         self.closed = True
+
+
+Result = TypeVar("Result")
+
+
+class VirtualTimeLoop(asyncio.SelectorEventLoop):
+    """An event loop whose clock jumps to the next timer when nothing else is left to do.
+
+    Where no timer is left either, everyone waits for someone else: that is an error at once.
+    """
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        super().__init__(_Jump(self))
+
+    def time(self) -> float:
+        return self.now
+
+
+class _Jump(selectors.SelectSelector):
+    def __init__(self, loop: VirtualTimeLoop) -> None:
+        super().__init__()
+        self._loop = loop
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        if timeout is None:
+            raise AssertionError("everything waits and nothing is left to happen")
+        self._loop.now += max(timeout, 0.0)
+        return super().select(0)
+
+
+def run_virtually(work: Coroutine[Any, Any, Result]) -> Result:
+    """Run to the end in no time, however long it sleeps."""
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        return runner.run(work)

@@ -1,0 +1,79 @@
+"""What the guard is given to judge: every word a model reads or a client could see."""
+
+from collections.abc import Sequence
+
+from chat_gateway.chat import ChatMessage, InvalidChat
+from guard_service.moderation import Conversation, Message, Role
+
+SEPARATOR = "\n\n"
+"""Stands between parts of one turn that a client sees apart."""
+
+
+def conversation_of(messages: Sequence[ChatMessage]) -> Conversation:
+    """The prompt as the guard reads it; messages without anything to judge are left out.
+
+    Raises:
+        InvalidChat: if nothing is left, or if the last word is the assistant's: the guard would
+            then judge that word as an answer, and what the user asked would go unjudged.
+    """
+    texts = [(message.role, _text_of(message)) for message in messages]
+    conversation = tuple(Message(role, text) for role, text in texts if text.strip())
+    if not conversation:
+        raise InvalidChat("messages", "at least one must hold text")
+    if messages[-1].role is Role.ASSISTANT or conversation[-1].role is Role.ASSISTANT:
+        raise InvalidChat("messages", "the last with text must not be the assistant's")
+    return conversation
+
+
+def tool_call_text(name: str, arguments: str) -> str:
+    """A tool call in the words the guard reads."""
+    return f"{name}({arguments})"
+
+
+def _text_of(message: ChatMessage) -> str:
+    calls = [tool_call_text(call.name, call.arguments) for call in message.tool_calls]
+    if not calls:
+        return message.content
+    return SEPARATOR.join([message.content, *calls] if message.content.strip() else calls)
+
+
+class Transcript:
+    """The judged text of one choice, in order of arrival; it only ever grows.
+
+    Positions are in code points from its start.
+    """
+
+    def __init__(self) -> None:
+        self._parts: list[str] = []
+        self._unsent: list[str] = []
+        self._kind = ""
+        self.num_characters = 0
+        self.num_sent = 0
+        self.is_blank = True
+
+    @property
+    def text(self) -> str:
+        """All of it."""
+        return "".join(self._parts)
+
+    @property
+    def num_unsent(self) -> int:
+        """Code points the guard has not been given yet."""
+        return self.num_characters - self.num_sent
+
+    def append(self, kind: str, text: str) -> None:
+        """Add text; where its `kind` differs from the last one's, a blank line goes between."""
+        if self._parts and kind != self._kind:
+            text = SEPARATOR + text
+        self._kind = kind
+        self._parts.append(text)
+        self._unsent.append(text)
+        self.num_characters += len(text)
+        self.is_blank = self.is_blank and not text.strip()
+
+    def take_unsent(self) -> str:
+        """What the guard has not been given yet; it counts as given from now on."""
+        text = "".join(self._unsent)
+        self._unsent.clear()
+        self.num_sent = self.num_characters
+        return text
