@@ -78,6 +78,7 @@ class Upstream:
     base_url: str
     asked: list[Asked] = field(default_factory=list)
     num_connections: int = 0
+    reached: asyncio.Event = field(default_factory=asyncio.Event)  # a request has arrived
     left: asyncio.Event = field(default_factory=asyncio.Event)  # a client left mid-answer
 
     @property
@@ -120,6 +121,7 @@ async def _serve_connection(
     while not reply.gone:
         asked = await _read_request(reader)
         upstream.asked.append(asked)
+        upstream.reached.set()
         answer = asyncio.ensure_future(_answer(script, asked, reply))
         leaving = asyncio.ensure_future(reader.read(1))  # ends early only if the client leaves
         try:
@@ -128,6 +130,9 @@ async def _serve_connection(
                 upstream.left.set()
                 return
             await answer
+        except ConnectionError:
+            upstream.left.set()
+            return
         finally:
             for task in (answer, leaving):
                 task.cancel()
