@@ -18,7 +18,15 @@ from chat_gateway.observer import Action, Decision, Outcome
 from guard_service.moderation import ConfigurationError, Phase, Verdict
 
 RPCS = ("Chat", "ChatStream", "Check", "Watch")
-PATHS = ("/", "/v1/chat/completions", "/v1/moderations", "/v1/models", "/live", "/ready")
+PATHS = (
+    "/",
+    "/v1/chat/completions",
+    "/v1/moderations",
+    "/v1/models",
+    "/v1/policies",
+    "/health/live",
+    "/health/ready",
+)
 CATEGORIES = tuple(f"S{number}" for number in range(1, 15))
 GENERATOR_ERRORS = (
     "InvalidChat",

@@ -52,12 +52,12 @@ class GatewaySettings(GeneratorSettings):
         None,
         description="Id of the policy used when a request names none; without it, the first.",
     )
-    selectable_policies: Annotated[
-        tuple[str, ...] | None, NoDecode, BeforeValidator(split_commas)
-    ] = Field(
-        None,
-        description="Ids of the policies a request may name; without it, all of them.",
-        json_schema_extra={"allowed": "ids, comma-separated"},
+    selectable_policies: Annotated[tuple[str, ...], NoDecode, BeforeValidator(split_commas)] = (
+        Field(
+            (),
+            description="Ids of the policies any request may name beside the default one.",
+            json_schema_extra={"allowed": "ids, comma-separated"},
+        )
     )
     max_body_bytes: int = Field(
         1_048_576, ge=1024, le=2**30, description="Largest request body, in bytes."

@@ -17,7 +17,7 @@ from pydantic_settings import (
 ENV_PREFIX = "GATEWAY_"
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-_UPSTREAM = ("upstream_url", "upstream_api_key", "upstream_models")
+_UPSTREAM = ("upstream_url", "upstream_api_key", "upstream_models", "upstream_ca_file")
 _LOCAL = ("model", "revision", "draft_model")
 
 
@@ -63,11 +63,19 @@ class GeneratorSettings(BaseSettings):
         description="Models of that server that may be asked for; the first is the default.",
         json_schema_extra={"allowed": "names, comma-separated"},
     )
+    upstream_ca_file: Path | None = Field(
+        None,
+        description="PEM file of the authorities that server's certificate is checked against; "
+        "without it, the system's.",
+    )
     upstream_connect_seconds: float = Field(
         5.0, gt=0, le=600, description="Longest wait for a connection to that server."
     )
-    upstream_read_seconds: float = Field(
-        60.0, gt=0, le=3600, description="Longest wait for the next piece of its answer."
+    upstream_first_byte_seconds: float = Field(
+        60.0, gt=0, le=3600, description="Longest wait for the beginning of its answer."
+    )
+    upstream_between_chunks_seconds: float = Field(
+        30.0, gt=0, le=3600, description="Longest wait for the next piece of its answer."
     )
     model: str | None = Field(
         None, description="Folder or hub id of the model in this process, a Llama 3 Instruct model."
