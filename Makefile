@@ -1,5 +1,5 @@
 # make run TORCH=gpu   takes torch with CUDA instead of the CPU build
-# make run ARGS="--port 6000"   passes flags on to `guard-service serve`
+# make run ARGS="--port 6000"   passes flags on to `chat-gateway demo`
 
 PYTHON ?= python3
 TORCH ?= cpu
@@ -24,9 +24,8 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check $(CONSTRAINTS)
 help:  ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-run: $(VENV)/.installed  ## Start the guard on the embedded model (fetched once)
-	$(BIN)/guard-service models fetch
-	$(BIN)/guard-service serve $(ARGS)
+run: $(VENV)/.installed  ## Start guard and gateway on the embedded models (fetched once)
+	$(BIN)/chat-gateway demo $(ARGS)
 
 test: $(VENV)/.installed-dev  ## Run all tests
 	$(BIN)/guard-service models fetch
@@ -47,11 +46,11 @@ proto: $(VENV)/.installed-dev  ## Generate the protobuf code anew
 
 # The stamps make later runs quick; they are older than pyproject.toml when it changes.
 $(VENV)/.installed: pyproject.toml constraints/cpu.txt | $(VENV)
-	$(PIP) -e '.[model,evaluate]'
+	$(PIP) -e '.[model,evaluate,gateway]'
 	@touch $@
 
 $(VENV)/.installed-dev: pyproject.toml constraints/cpu.txt | $(VENV)
-	$(PIP) -e '.[model,evaluate,dev]'
+	$(PIP) -e '.[model,evaluate,gateway,dev]'
 	@touch $@ $(VENV)/.installed
 
 $(VENV):
