@@ -1,0 +1,162 @@
+"""Every failure of the guard ends in a block, unless a policy lets just that pass."""
+
+import pytest
+
+from chat_gateway.chat import (
+    ChoiceFinished,
+    FinishReason,
+    GatewayError,
+    GuardUnavailable,
+    InvalidChat,
+    TextDelta,
+    TooBusy,
+    ToolCallDelta,
+    Unjudged,
+)
+from chat_gateway.observer import Action
+from chat_gateway.policy import Checkpoints, GatewayPolicy, Mode
+from guard_service.moderation import (
+    DeadlineExceeded,
+    InvalidRequest,
+    JudgementFailed,
+    NotReady,
+    Overloaded,
+    Phase,
+    UnreadableVerdict,
+)
+from tests.chat_gateway.conversing import Journal, asking, converse, user
+from tests.chat_gateway.fakes import UNSAFE_PHRASE, FakeGuard, ScriptedGenerator, Stall, answer
+
+STORY = "Once there was a fox. It ran and ran. Then it slept. " * 4
+CLOSE = Checkpoints(first_characters=8, every_characters=16, max_every_characters=32)
+STRICT = GatewayPolicy(checkpoints=CLOSE)
+BOTH = frozenset(Phase)
+MODES_THAT_BLOCK = (Mode.STRICT, Mode.BUFFER)
+
+ABSENCE = (
+    NotReady("draining"),
+    Overloaded("full", retry_after_seconds=2.0),
+    DeadlineExceeded("too late"),
+)
+FAILURES = (
+    InvalidRequest("conversation.messages", "too long"),
+    InvalidRequest("policy_id", "there is no such policy"),
+    JudgementFailed("the server answered with the status UNAUTHENTICATED"),
+    UnreadableVerdict("the server ended the stream without a final verdict"),
+    RuntimeError("a private text"),
+)
+ERRORS = ABSENCE + FAILURES
+
+
+def name(error: object) -> str:
+    return type(error).__name__
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=name)
+@pytest.mark.parametrize("mode", MODES_THAT_BLOCK)
+@pytest.mark.parametrize("parallel", [False, True])
+async def test_a_prompt_without_a_verdict_gets_an_error_and_nothing_else(error, mode, parallel):
+    policy = GatewayPolicy(mode=mode, parallel_prompt_check=parallel)
+    guard, journal = FakeGuard(prompt_error=error), Journal()
+
+    seen = await converse(ScriptedGenerator(answer(STORY)), guard, policy, observer=journal)
+
+    assert isinstance(seen.error, GuardUnavailable | TooBusy | InvalidChat)
+    assert "private" not in str(seen.error)
+    assert seen.events == []
+    prompt_decisions = [d for d in journal.decisions if d.phase is Phase.PROMPT]
+    assert [(d.action, d.reason) for d in prompt_decisions] == [(Action.BLOCKED, name(error))]
+
+
+async def test_the_guards_errors_become_the_gateways():
+    async def error_for(error: Exception) -> GatewayError | None:
+        return (await converse(ScriptedGenerator([]), FakeGuard(prompt_error=error))).error
+
+    too_long = await error_for(InvalidRequest("conversation.messages", "too long"))
+    assert isinstance(too_long, InvalidChat)
+    busy = await error_for(Overloaded("full", retry_after_seconds=2.0))
+    assert isinstance(busy, TooBusy)
+    assert busy.retry_after_seconds == 2.0
+    assert type(await error_for(NotReady("draining"))) is GuardUnavailable
+    assert type(await error_for(InvalidRequest("policy_id", "unknown"))) is GuardUnavailable
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=name)
+@pytest.mark.parametrize("mode", MODES_THAT_BLOCK)
+@pytest.mark.parametrize("num_good_checkpoints", [0, 1])
+async def test_an_answer_without_a_verdict_is_blocked(error, mode, num_good_checkpoints):
+    guard = FakeGuard(stream_error=error, num_good_checkpoints=num_good_checkpoints)
+    policy = GatewayPolicy(mode=mode, checkpoints=CLOSE)
+    generator = ScriptedGenerator([*answer(STORY)[:-1], Stall(0), *answer("End.")])
+
+    seen = await converse(generator, guard, policy)
+
+    if mode is Mode.BUFFER and num_good_checkpoints:
+        assert seen.text() == STORY + "End."  # its only verdict is the final one
+        return
+    assert [(b.choice, b.verdict) for b in seen.blocks] == [(0, None)]
+    covered = sum(len(e.text) for e in seen.of(TextDelta))
+    assert covered == max((j.num_characters for j in seen.verdicts if j.choice == 0), default=0)
+    assert seen.finishes == []
+
+
+async def test_a_stream_that_cannot_be_opened_blocks():
+    class ClosedGuard(FakeGuard):
+        def stream(self, conversation, **_):
+            raise NotReady("no server is ready")
+
+    seen = await converse(ScriptedGenerator(answer(STORY)), ClosedGuard(), STRICT)
+
+    assert [block.verdict for block in seen.blocks] == [None]
+    assert seen.text() == ""
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=name)
+@pytest.mark.parametrize("fails_in", list(Phase))
+@pytest.mark.parametrize("opens", [frozenset(), {Phase.PROMPT}, {Phase.RESPONSE}, BOTH], ids=len)
+async def test_only_a_named_phase_fails_open_and_only_when_the_guard_is_absent(
+    error, fails_in, opens
+):
+    in_prompt = fails_in is Phase.PROMPT
+    guard = FakeGuard(
+        prompt_error=error if in_prompt else None, stream_error=None if in_prompt else error
+    )
+    policy = GatewayPolicy(fail_open=frozenset(opens), checkpoints=CLOSE)
+    journal = Journal()
+
+    seen = await converse(ScriptedGenerator(answer(STORY)), guard, policy, observer=journal)
+
+    passes = fails_in in opens and error in ABSENCE
+    choice = None if in_prompt else 0
+    assert seen.unjudged == ([Unjudged(fails_in, choice, name(error))] if passes else [])
+    assert seen.text() == (STORY if passes else "")
+    assert len(seen.finishes) == int(passes)
+    assert (Action.UNJUDGED in [d.action for d in journal.decisions]) == passes
+
+
+async def test_fail_open_never_passes_an_unsafe_verdict():
+    policy = GatewayPolicy(fail_open=BOTH, checkpoints=CLOSE)
+
+    unsafe_prompt = await converse(
+        ScriptedGenerator([]), FakeGuard(), policy, request=asking(user(UNSAFE_PHRASE))
+    )
+    unsafe_answer = await converse(ScriptedGenerator(answer(UNSAFE_PHRASE)), FakeGuard(), policy)
+
+    assert len(unsafe_prompt.blocks) == len(unsafe_answer.blocks) == 1
+
+
+async def test_a_tool_call_after_the_guard_was_lost_still_comes_whole():
+    script = [
+        TextDelta(0, STORY),
+        Stall(0),
+        ToolCallDelta(0, 0, '{"a"', "c", "look"),
+        ToolCallDelta(0, 0, ": 1}"),
+        ChoiceFinished(0, FinishReason.TOOL_CALLS),
+    ]
+    policy = GatewayPolicy(fail_open=BOTH, checkpoints=CLOSE)
+
+    seen = await converse(
+        ScriptedGenerator(script), FakeGuard(stream_error=NotReady("down")), policy
+    )
+
+    assert seen.of(ToolCallDelta) == [ToolCallDelta(0, 0, '{"a": 1}', "c", "look")]
