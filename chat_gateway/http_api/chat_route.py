@@ -1,9 +1,8 @@
 """`POST /v1/chat/completions`."""
 
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Any
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
@@ -78,13 +77,11 @@ async def _events(
     """The pipeline's events; a prompt that gets no answer at all may end as an error instead."""
     deadline = time.monotonic() + services.limits.max_chat_seconds
     events = services.pipeline.chat(chat, policy, request_id=request_id, deadline=deadline)
-    try:
+    async with aclosing(events):
         async for event in events:
             if isinstance(event, Blocked) and event.choice is None:
                 _require_refusal(event, policy)
             yield event
-    finally:
-        await _close(events)
 
 
 def _require_refusal(event: Blocked, policy: GatewayPolicy) -> None:
@@ -92,13 +89,6 @@ def _require_refusal(event: Blocked, policy: GatewayPolicy) -> None:
         raise GuardUnavailable("the guard reached no verdict")
     if policy.error_on_blocked_prompt:
         raise BlockedPrompt("the prompt was filtered under the content policy of this service")
-
-
-async def _close(events: AsyncIterator[ChatEvent]) -> None:
-    """Stop what runs for an iterator that is left early."""
-    close: Any = getattr(events, "aclose", None)
-    if close is not None:
-        await close()
 
 
 async def _streamed(

@@ -46,6 +46,14 @@ ROWS: dict[type[Exception], _Row] = {
 
 _UNKNOWN: _Row = (HTTPStatus.INTERNAL_SERVER_ERROR, "server_error", "internal_error")
 
+_HTTP_CODES: dict[int, str] = {
+    HTTPStatus.NOT_FOUND: "not_found",
+    HTTPStatus.METHOD_NOT_ALLOWED: "method_not_allowed",
+    HTTPStatus.REQUEST_TIMEOUT: "request_timeout",
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "content_too_large",
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "unsupported_media_type",
+}
+
 
 class InnerError(BaseModel):
     """What Azure's clients look for when a prompt was filtered."""
@@ -92,7 +100,8 @@ def error_body(error: Exception) -> ErrorBody:
         inner = InnerError(code="ResponsibleAIPolicyViolation")
         return _body(str(error), "invalid_request_error", "prompt", "content_filter", inner)
     if isinstance(error, HTTPException):
-        return _body(error.detail, "invalid_request_error", None, _code(error.status_code))
+        code = _HTTP_CODES.get(error.status_code, "invalid_request")
+        return _body(error.detail, "invalid_request_error", None, code)
     _, kind, code = _row(error)
     message = str(error) if isinstance(error, GatewayError) else UNEXPECTED
     return _body(message, kind, error.param if isinstance(error, InvalidChat) else None, code)
@@ -115,7 +124,7 @@ def error_answer(error: Exception) -> Response:
 
 def log_fault(error: Exception) -> None:
     """Log an error nobody foresaw by type and place alone: its text may hold a caller's."""
-    if _row(error) is _UNKNOWN:
+    if not isinstance(error, GatewayError | HTTPException):
         frames = reversed(traceback.extract_tb(error.__traceback__))
         place = " < ".join(f"{frame.name}:{frame.lineno}" for frame in frames)
         _log.error("unexpected error", kind=type(error).__name__, place=place)
@@ -131,10 +140,6 @@ def _status(error: Exception) -> int:
 
 def _row(error: Exception) -> _Row:
     return next((ROWS[kind] for kind in type(error).__mro__ if kind in ROWS), _UNKNOWN)
-
-
-def _code(status_code: int) -> str:
-    return HTTPStatus(status_code).name.lower()
 
 
 def _body(

@@ -1,0 +1,148 @@
+"""What a client reads when there is no answer, before and after the stream has begun."""
+
+import asyncio
+import json
+
+import openai
+import pytest
+
+from chat_gateway.chat import (
+    Blocked,
+    ChoiceFinished,
+    FinishReason,
+    GeneratorFailed,
+    GuardUnavailable,
+    InvalidChat,
+    OutOfTime,
+    TextDelta,
+    TooBusy,
+    UnknownModel,
+)
+from guard_service.moderation import Phase
+from tests.chat_gateway.http_api.serving import (
+    CHAT,
+    PROMPT_SAFE,
+    ScriptedPipeline,
+    running_gateway,
+)
+
+TABLE = [
+    (InvalidChat("messages", "too odd"), 400, "invalid_request_error", "invalid_value"),
+    (UnknownModel("model", "no such model"), 404, "invalid_request_error", "model_not_found"),
+    (TooBusy("come back", 2.5), 429, "rate_limit_error", "too_busy"),
+    (GuardUnavailable("no verdict"), 503, "server_error", "guard_unavailable"),
+    (GeneratorFailed("the model failed"), 502, "server_error", "generator_failed"),
+    (OutOfTime("too late"), 504, "server_error", "out_of_time"),
+    (RuntimeError("SECRET"), 500, "server_error", "internal_error"),
+]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(("error", "status", "kind", "code"), TABLE)
+async def test_each_error_before_the_answer_has_its_status(error, status, kind, code, stream):
+    pipeline = ScriptedPipeline([PROMPT_SAFE, error])
+    async with running_gateway(pipeline=pipeline) as gateway:
+        response = await gateway.post(json={**CHAT, "stream": stream})
+        with pytest.raises(openai.APIStatusError) as raised:
+            await gateway.openai.chat.completions.create(**CHAT, stream=stream)
+    problem = response.json()["error"]
+    assert response.status_code == raised.value.status_code == status
+    assert (problem["type"], problem["code"]) == (kind, code)
+    assert set(problem) == {"message", "type", "param", "code"}
+    assert "SECRET" not in response.text
+
+
+async def test_a_busy_gateway_says_when_to_come_back():
+    async with running_gateway(pipeline=ScriptedPipeline([TooBusy("full", 2.5)])) as gateway:
+        response = await gateway.post(json=CHAT)
+    assert response.headers["retry-after"] == "3"
+
+
+SAID = TextDelta(0, "Some text.")
+
+
+async def test_a_guard_that_fails_mid_stream_ends_it_like_a_block():
+    pipeline = ScriptedPipeline([PROMPT_SAFE, SAID, GuardUnavailable("gone")])
+    async with running_gateway(pipeline=pipeline) as gateway:
+        *events, last = await gateway.events({**CHAT, "n": 2})
+    ends = [choice for event in events for choice in json.loads(event)["choices"]]
+    assert [choice["finish_reason"] for choice in ends] == [
+        None,
+        "content_filter",
+        "content_filter",
+    ]
+    assert last == "[DONE]"
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (GeneratorFailed("the model failed"), "generator_failed"),
+        (OutOfTime("too late"), "out_of_time"),
+        (RuntimeError("SECRET"), "internal_error"),
+    ],
+)
+async def test_another_error_mid_stream_is_an_event_that_clients_raise(error, code):
+    pipeline = ScriptedPipeline([PROMPT_SAFE, SAID, error])
+    async with running_gateway(pipeline=pipeline) as gateway:
+        *_, last = await gateway.events(CHAT)
+        stream = await gateway.openai.chat.completions.create(**CHAT, stream=True)
+        with pytest.raises(openai.APIError) as raised:
+            [chunk async for chunk in stream]
+    assert json.loads(last)["error"]["code"] == raised.value.code == code
+    assert "SECRET" not in last
+
+
+async def test_a_prompt_nobody_could_judge_is_the_guards_outage_and_no_refusal():
+    pipeline = ScriptedPipeline([Blocked(Phase.PROMPT, None, "No.", None)])
+    async with running_gateway(pipeline=pipeline) as gateway:
+        for stream in (False, True):
+            response = await gateway.post(json={**CHAT, "stream": stream})
+            assert response.status_code == 503
+            assert response.json()["error"]["code"] == "guard_unavailable"
+
+
+async def test_an_answer_nobody_could_judge_is_refused():
+    pipeline = ScriptedPipeline([PROMPT_SAFE, SAID, Blocked(Phase.RESPONSE, 0, "No.", None)])
+    asked = {"model": "oracle"}
+    async with running_gateway(pipeline=pipeline) as gateway:
+        completion = await gateway.openai.chat.completions.create(**CHAT, moderation=asked)
+    assert completion.choices[0].finish_reason == "content_filter"
+    assert completion.choices[0].message.content == "No."
+    assert completion.moderation.output.code == "blocked_unjudged"
+
+
+async def test_an_answer_without_an_end_is_a_failure():
+    async with running_gateway(pipeline=ScriptedPipeline([PROMPT_SAFE, SAID])) as gateway:
+        response = await gateway.post(json=CHAT)
+    assert response.status_code == 502
+
+
+async def test_a_client_that_leaves_mid_stream_stops_the_work():
+    never = asyncio.Event()
+    pipeline = ScriptedPipeline([PROMPT_SAFE, SAID, never])
+    async with running_gateway(pipeline=pipeline) as gateway:
+        request = gateway.http.stream("POST", "/v1/chat/completions", json={**CHAT, "stream": True})
+        async with request as response:
+            assert await anext(response.aiter_lines())
+        await asyncio.wait_for(pipeline.closed.wait(), 10)
+
+
+async def test_a_client_that_leaves_before_any_answer_stops_the_work():
+    never = asyncio.Event()
+    pipeline = ScriptedPipeline([PROMPT_SAFE, never])
+    async with running_gateway(pipeline=pipeline) as gateway:
+        asking = asyncio.create_task(gateway.post(json=CHAT))
+        await pipeline.begun.wait()
+        asking.cancel()
+        await asyncio.wait_for(pipeline.closed.wait(), 10)
+
+
+async def test_the_finish_a_block_implies_is_said_once():
+    script = [SAID, Blocked(Phase.RESPONSE, 0, "No.", None), ChoiceFinished(0, FinishReason.STOP)]
+    async with running_gateway(pipeline=ScriptedPipeline(script)) as gateway:
+        *events, _ = await gateway.events(CHAT)
+    reasons = [
+        choice["finish_reason"] for event in events for choice in json.loads(event)["choices"]
+    ]
+    assert reasons == [None, None, "content_filter"]
