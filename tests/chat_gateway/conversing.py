@@ -52,19 +52,19 @@ class Journal(NullObserver):
     def decided(self, decision):
         self.decisions.append(decision)
 
-    def finished(self, outcome, *, seconds):
+    def finished(self, outcome, *, seconds):  # noqa: ARG002
         self.outcomes.append(outcome)
 
-    def text_released(self, *, num_characters, held_seconds):
+    def text_released(self, *, num_characters, held_seconds):  # noqa: ARG002
         self.num_released += num_characters
 
     def text_withheld(self, *, num_characters):
         self.num_withheld += num_characters
 
-    def generator_ended(self, *, seconds, error):
+    def generator_ended(self, *, seconds, error):  # noqa: ARG002
         self.generator_errors.append(error)
 
-    def guard_delayed(self, phase, *, seconds):
+    def guard_delayed(self, phase, *, seconds):  # noqa: ARG002
         self.delays.append(phase)
 
 

@@ -91,6 +91,7 @@ class FakeGuard:
     prompt_seconds: float = 0.0
     check_seconds: float = 0.0
     calls: list[GuardCall] = field(default_factory=list)
+    checkpoint_reached: asyncio.Event = field(default_factory=asyncio.Event)
     _gate: asyncio.Event | None = None
 
     def hold(self) -> None:
@@ -187,6 +188,7 @@ class FakeGuardStream:
                 self._guard.verdict_on(conversation), len(conversation[-1].content), final
             )
             self._call.checkpoints.append(checkpoint)
+            self._guard.checkpoint_reached.set()
             yield checkpoint
 
     def _fail(self, conversation: Conversation) -> None:
@@ -226,7 +228,7 @@ def answer(text: str, *, piece: int = 4, choice: int = 0) -> list[Step]:
 class ScriptedGenerator:
     """Yields its script, step by step, to whoever asks, and keeps what it was asked.
 
-    `num_steps` counts the steps that were taken; `closed` is set once nobody listens any more.
+    `num_steps` counts the steps that were taken; `ended` is set once nobody listens any more.
     """
 
     def __init__(self, script: Iterable[Step], *, models: Sequence[str] = ("scripted",)) -> None:
@@ -236,7 +238,11 @@ class ScriptedGenerator:
         self.deadlines: list[float] = []
         self.refusal: BaseException | None = None
         self.num_steps = 0
-        self.closed = False
+        self.ended = asyncio.Event()
+
+    @property
+    def closed(self) -> bool:
+        return self.ended.is_set()
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -263,13 +269,13 @@ class ScriptedGenerator:
                 else:
                     yield step
         finally:
-            self.closed = True
+            self.ended.set()
 
     async def is_ready(self) -> bool:
         return not self.closed
 
     async def close(self) -> None:
-        self.closed = True
+        self.ended.set()
 
 
 Result = TypeVar("Result")

@@ -90,8 +90,7 @@ async def test_a_client_that_leaves_ends_generator_and_guard(num_events):
 async def test_cancelling_the_one_who_waits_ends_generator_and_guard():
     guard, generator = FakeGuard(), ScriptedGenerator([*answer(STORY)[:20], Stall(1e6)])
     waiting = asyncio.ensure_future(converse(generator, guard, STRICT))
-    while not (guard.streams and guard.streams[0].checkpoints):
-        await asyncio.sleep(0)
+    await guard.checkpoint_reached.wait()
 
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -102,7 +102,7 @@ async def test_an_answer_without_a_verdict_is_blocked(error, mode, num_good_chec
 
 async def test_a_stream_that_cannot_be_opened_blocks():
     class ClosedGuard(FakeGuard):
-        def stream(self, conversation, **_):
+        def stream(self, *_, **__):
             raise NotReady("no server is ready")
 
     seen = await converse(ScriptedGenerator(answer(STORY)), ClosedGuard(), STRICT)

@@ -35,6 +35,7 @@ from tests.chat_gateway.fakes import (
 
 STORY = "Once there was a fox. It ran, and ran; 3.5 miles! Then\nit slept.  "
 CLOSE = Checkpoints(first_characters=8, every_characters=16, max_every_characters=32)
+STRICT = GatewayPolicy(checkpoints=CLOSE)
 MIN_STREAMS = 10_000
 STOP = FinishReason.STOP
 
@@ -44,7 +45,7 @@ class Scenario:
     """What a generator does, under which policy, and how long the guard takes for each check."""
 
     script: tuple[Step, ...]
-    policy: GatewayPolicy = GatewayPolicy(checkpoints=CLOSE)
+    policy: GatewayPolicy = STRICT
     num_choices: int = 1
     check_seconds: float = 0.0
 

@@ -82,8 +82,7 @@ async def test_a_parallel_prompt_check_holds_everything_until_its_verdict():
     pipeline = ChatPipeline(guard, generator, NullObserver())
     told = pipeline.chat(asking(), policy, request_id="r", deadline=time.monotonic() + 60)
     first = asyncio.ensure_future(anext(told))
-    while not generator.closed:
-        await asyncio.sleep(0)
+    await generator.ended.wait()
     assert not first.done()
     guard.release()
 
