@@ -91,7 +91,7 @@ def test_a_role_the_template_does_not_know_is_the_callers_fault(prompts: ChatPro
     ],
 )
 def test_what_no_prompt_can_say_is_refused(prompts: ChatPrompts, message: ChatMessage):
-    with pytest.raises(InvalidChat, match="^messages: "):
+    with pytest.raises(InvalidChat, match=r"^messages: "):
         prompts.check([ChatMessage(Role.USER, "Hello"), message])
 
 
