@@ -25,6 +25,8 @@ from guard_service import embedded
 from guard_service.client import GuardClient
 from guard_service.moderation import ConfigurationError
 
+EMBEDDED_NAME = "SmolLM2-135M-Instruct"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policies:
@@ -194,4 +196,29 @@ def _upstream(settings: GatewaySettings) -> Generator:
 
 
 def _in_process(settings: GatewaySettings) -> Generator:
-    raise NotImplementedError(embedded.MODEL_ID, settings)
+    try:
+        # Importing torch takes seconds, and a gateway before another server never needs it.
+        from chat_gateway.generators import transformers  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            f"{error.name} is not installed: to run a model in this process, install the extra "
+            "'model' (pip install 'guard-service[model]')"
+        ) from error
+    model, name = settings.model, settings.model_name
+    if model is None:
+        model, name = str(embedded.ensure(settings.cache_dir)), EMBEDDED_NAME
+    spec = transformers.GeneratorSpec(
+        model=model,
+        name=name,
+        revision=settings.revision,
+        draft_model=settings.draft_model,
+        dtype=settings.dtype,
+        device=settings.device,
+        quantisation=settings.quantisation,
+        compile=settings.compile,
+        max_context_tokens=settings.max_context_tokens,
+        default_answer_tokens=settings.default_answer_tokens,
+        max_waiting=settings.max_waiting,
+        num_threads=settings.num_threads,
+    )
+    return transformers.load_generator(spec)

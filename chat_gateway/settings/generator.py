@@ -18,7 +18,7 @@ ENV_PREFIX = "GATEWAY_"
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _UPSTREAM = ("upstream_url", "upstream_api_key", "upstream_models", "upstream_ca_file")
-_LOCAL = ("model", "revision", "draft_model")
+_LOCAL = ("model", "revision", "draft_model", "model_name")
 
 
 def split_commas(value: object) -> object:
@@ -106,6 +106,25 @@ class GeneratorSettings(BaseSettings):
     )
     draft_model: str | None = Field(
         None, description="Folder of a small model of the same vocabulary that drafts ahead."
+    )
+    model_name: str | None = Field(
+        None, description="What requests call the model in this process; without it, its id."
+    )
+    max_context_tokens: int = Field(
+        8192,
+        ge=128,
+        le=131_072,
+        description="Longest prompt and answer together in this process, in tokens; the model's "
+        "own limit if that is lower.",
+    )
+    default_answer_tokens: int = Field(
+        1024,
+        ge=1,
+        le=131_072,
+        description="Longest answer in this process where a request asks for no length, in tokens.",
+    )
+    num_threads: int = Field(
+        0, ge=0, le=1024, description="CPU threads of the model; 0 is the number of cores less one."
     )
     max_waiting: int = Field(
         16, ge=0, le=100_000, description="Answers that may wait for the model in this process."

@@ -6,13 +6,14 @@ from guard_service.moderation import Phase, Verdict
 from tests.chat_gateway.fakes import verdict
 
 TEXT = "the words nobody may read"
+SAFE = verdict(0.01)
 
 
 def decision(
     action: Action = Action.PASSED,
     *,
     phase: Phase = Phase.RESPONSE,
-    judged: Verdict | None = verdict(0.01),
+    judged: Verdict | None = SAFE,
     text: str = TEXT,
     reason: str = "",
     request_id: str = "r1",

@@ -71,7 +71,7 @@ def test_the_file_knows_every_field_of_a_policy():
     ],
 )
 def test_a_mistake_is_refused_with_its_place(tmp_path: Path, text: str, place: str):
-    with pytest.raises(ConfigurationError, match="policies.yaml") as refused:
+    with pytest.raises(ConfigurationError, match=r"policies\.yaml") as refused:
         load_policies(written(tmp_path, text))
 
     assert place in str(refused.value)

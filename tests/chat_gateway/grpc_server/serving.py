@@ -1,6 +1,7 @@
 """A real gRPC server over the pipeline and the fakes at its seams, and a real stub."""
 
-from collections.abc import AsyncIterator, Mapping
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -16,6 +17,8 @@ from chat_gateway.pipeline import ChatPipeline
 from chat_gateway.policy import GatewayPolicy
 from chat_gateway.v1 import chat_pb2, chat_pb2_grpc
 from guard_service.v1 import guard_pb2
+
+STRICT = GatewayPolicy()
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +39,7 @@ async def running(
     generator: Generator,
     *,
     policies: Mapping[str, GatewayPolicy] | None = None,
-    default: GatewayPolicy = GatewayPolicy(),
+    default: GatewayPolicy = STRICT,
     pipeline: ChatPipeline | None = None,
     **options: float,
 ) -> AsyncIterator[Running]:
@@ -64,3 +67,9 @@ def asking_stream(
     text: str = "Hello", *, request_id: str = "", **fields: object
 ) -> chat_pb2.ChatStreamRequest:
     return chat_pb2.ChatStreamRequest(prompt=prompt(text, **fields), request_id=request_id)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait for something on the other side of the wire."""
+    while not condition():  # noqa: ASYNC110 - the fakes have no events to wait for
+        await asyncio.sleep(0.01)

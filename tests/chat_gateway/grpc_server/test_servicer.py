@@ -11,7 +11,7 @@ from chat_gateway.v1 import chat_pb2
 from guard_service.moderation import NotReady, Phase
 from guard_service.v1 import guard_pb2
 from tests.chat_gateway.fakes import UNSAFE_PHRASE, FakeGuard, ScriptedGenerator, Stall, answer
-from tests.chat_gateway.grpc_server.serving import asking, asking_stream, running
+from tests.chat_gateway.grpc_server.serving import asking, asking_stream, running, until
 
 SAFE = "Paris has a tower, a river and a museum. All are worth a visit."
 UNSAFE = f"Surely. First of all, to {UNSAFE_PHRASE} you need a lot of things."
@@ -192,8 +192,7 @@ async def test_more_chats_than_allowed_are_turned_away_with_a_pause():
     guard.hold()
     async with running(guard, ScriptedGenerator(answer(SAFE)), max_concurrent_chats=1) as gateway:
         first = asyncio.ensure_future(gateway.stub.Chat(asking()))
-        while not guard.calls:
-            await asyncio.sleep(0.01)
+        await until(lambda: guard.calls)
         with pytest.raises(grpc.aio.AioRpcError) as failure:
             await gateway.stub.Chat(asking())
         guard.release()
@@ -212,10 +211,7 @@ async def test_a_caller_who_leaves_stops_the_model():
             if event.WhichOneof("event") == "text":
                 break
         call.cancel()
-        while not generator.closed:
-            await asyncio.sleep(0.01)
-        while not gateway.counted("ChatStream", "CANCELLED"):
-            await asyncio.sleep(0.01)
+        await until(lambda: generator.closed and gateway.counted("ChatStream", "CANCELLED"))
 
 
 async def test_the_callers_deadline_goes_on_to_the_model():
@@ -223,8 +219,7 @@ async def test_the_callers_deadline_goes_on_to_the_model():
     async with running(FakeGuard(), generator, max_chat_seconds=3600.0) as gateway:
         with pytest.raises(grpc.aio.AioRpcError) as failure:
             await gateway.stub.Chat(asking(), timeout=0.5)
-        while not generator.closed:
-            await asyncio.sleep(0.01)
+        await until(lambda: generator.closed)
 
     loop_now = asyncio.get_running_loop().time()
     assert failure.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED

@@ -19,7 +19,7 @@ from chat_gateway.grpc_server.status import CODES, UNEXPECTED, Status
 from chat_gateway.v1 import chat_pb2
 from guard_service.v1 import guard_pb2
 from tests.chat_gateway.fakes import Crash, FakeGuard, ScriptedGenerator, answer
-from tests.chat_gateway.grpc_server.serving import asking, running
+from tests.chat_gateway.grpc_server.serving import asking, running, until
 
 SECRET = "my-secret-words"
 USER, ASSISTANT = guard_pb2.ROLE_USER, guard_pb2.ROLE_ASSISTANT
@@ -156,12 +156,11 @@ async def test_a_draining_server_finishes_what_it_accepted_and_takes_no_more():
     guard.hold()
     async with running(guard, ScriptedGenerator(answer("Fine."))) as gateway:
         accepted = asyncio.ensure_future(gateway.stub.Chat(asking()))
-        while not guard.calls:
-            await asyncio.sleep(0.01)
+        await until(lambda: guard.calls)
         draining = asyncio.create_task(gateway.server.drain(60.0))
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0)  # the server hears of it
         with pytest.raises(grpc.aio.AioRpcError) as failure:
-            await gateway.stub.Chat(asking(), timeout=5)
+            await gateway.stub.Chat(asking(), timeout=60)
         guard.release()
         response = await accepted
         await draining
