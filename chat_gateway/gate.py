@@ -110,6 +110,7 @@ class Gate:
         reason = type(error).__name__
         opens = not self._waits or may_pass(error, Phase.RESPONSE, self._policy)
         if self._is_out_of_time(error):
+            self._decide(Action.BLOCKED, None, reason)
             self._outbox.fail(OutOfTime("the request's deadline passed"))
         elif not opens or self.in_doubt:
             self.block(None, reason)

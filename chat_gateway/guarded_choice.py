@@ -83,7 +83,7 @@ class GuardedChoice:
                 self.gate.pass_blank()
             else:
                 await self._ask()
-        except Exception as error:  # noqa: BLE001 - fail closed: whatever went wrong, it is judged by the gate
+        except Exception as error:  # noqa: BLE001 - fail closed: whatever went wrong, the gate decides
             if not self.gate.is_settled:
                 self.gate.go_without_verdict(error)
         finally:

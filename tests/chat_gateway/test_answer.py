@@ -231,3 +231,36 @@ def test_a_guard_stream_is_kept_alive_through_a_long_pause():
     run_virtually(converse(ScriptedGenerator(script), ListeningGuard(), STRICT))
 
     assert sent.count("") == 3
+
+
+@pytest.mark.parametrize("mode", [Mode.ANNOTATE, Mode.SHADOW])
+def test_an_answer_that_never_waited_for_its_verdict_does_not_fail_for_want_of_it(mode):
+    guard = FakeGuard(check_seconds=1e6)
+    policy = GatewayPolicy(mode=mode)
+
+    seen = run_virtually(converse(ScriptedGenerator(answer(STORY)), guard, policy, seconds=20.0))
+
+    assert seen.error is None
+    assert seen.text() == STORY
+
+
+def test_a_choice_blocked_in_doubt_gives_its_guard_stream_back_at_once():
+    guard = FakeGuard(judge=lambda text: 0.4 if text.startswith("Maybe") else 0.01)
+    script = [
+        TextDelta(0, "Maybe, or maybe not."),
+        Stall(60.0),
+        *answer(STORY, choice=1),
+    ]
+    policy = GatewayPolicy(checkpoints=CLOSE, hold_from=0.3, max_hold_seconds=1.0)
+
+    async def read() -> bool:
+        told = ChatPipeline(guard, ScriptedGenerator(script), NullObserver()).chat(
+            asking(num_choices=2), policy, request_id="r", deadline=time.monotonic() + 60
+        )
+        async with aclosing(told):
+            async for event in told:
+                if isinstance(event, TextDelta):
+                    return guard.streams[0].closed
+        return False
+
+    assert run_virtually(read())

@@ -1,5 +1,9 @@
 """Every failure of the guard ends in a block, unless a policy lets just that pass."""
 
+import asyncio
+import time
+from contextlib import asynccontextmanager
+
 import pytest
 
 from chat_gateway.chat import (
@@ -8,12 +12,17 @@ from chat_gateway.chat import (
     GatewayError,
     GuardUnavailable,
     InvalidChat,
+    OutOfTime,
     TextDelta,
     TooBusy,
     ToolCallDelta,
     Unjudged,
 )
+from chat_gateway.exchange import Exchange
+from chat_gateway.gate import Gate
+from chat_gateway.guard_dialogue import send_and_read
 from chat_gateway.observer import Action
+from chat_gateway.outbox import Outbox
 from chat_gateway.policy import Checkpoints, GatewayPolicy, Mode
 from guard_service.moderation import (
     DeadlineExceeded,
@@ -24,8 +33,18 @@ from guard_service.moderation import (
     Phase,
     UnreadableVerdict,
 )
+from guard_service.stream import Checkpoint
 from tests.chat_gateway.conversing import Journal, asking, converse, user
-from tests.chat_gateway.fakes import UNSAFE_PHRASE, FakeGuard, ScriptedGenerator, Stall, answer
+from tests.chat_gateway.fakes import (
+    UNSAFE_PHRASE,
+    FakeGuard,
+    FakeGuardStream,
+    GuardCall,
+    ScriptedGenerator,
+    Stall,
+    answer,
+    verdict,
+)
 
 STORY = "Once there was a fox. It ran and ran. Then it slept. " * 4
 CLOSE = Checkpoints(first_characters=8, every_characters=16, max_every_characters=32)
@@ -160,3 +179,70 @@ async def test_a_tool_call_after_the_guard_was_lost_still_comes_whole():
     )
 
     assert seen.of(ToolCallDelta) == [ToolCallDelta(0, 0, '{"a": 1}', "c", "look")]
+
+
+@pytest.mark.parametrize(
+    "checkpoints",
+    [
+        [],
+        [(0.01, 8, False)],
+        [(0.01, 10_000, False)],
+        [(0.01, 8, True)],
+    ],
+    ids=["silent", "no final verdict", "more than was sent", "final too early"],
+)
+async def test_a_guard_that_breaks_its_contract_passes_nothing_it_did_not_judge(checkpoints):
+    class LyingStream(FakeGuardStream):
+        async def checkpoints(self):
+            await self._check_wanted.wait()
+            for probability, num_characters, final in checkpoints:
+                yield Checkpoint(verdict(probability), num_characters, final)
+
+    class LyingGuard(FakeGuard):
+        @asynccontextmanager
+        async def stream(self, conversation, **_):
+            yield LyingStream(self, GuardCall(conversation, "", "", None, streamed=True))
+
+    seen = await converse(ScriptedGenerator(answer(STORY)), LyingGuard(), STRICT)
+
+    assert [block.verdict for block in seen.blocks] == [None]
+    assert seen.finishes == []
+    assert len(seen.text()) <= 8
+
+
+async def test_the_reader_of_a_broken_stream_says_why_it_broke():
+    async def send() -> None:
+        raise JudgementFailed("the connection to the server cannot be used")
+
+    async def read() -> None:
+        await asyncio.sleep(0)
+        raise NotReady("the server went away")
+
+    with pytest.raises(NotReady):
+        await send_and_read(send(), read())
+
+
+async def test_text_that_cannot_be_sent_ends_the_talk_at_once():
+    async def send() -> None:
+        raise InvalidRequest("delta.text", "must not contain NUL (U+0000)")
+
+    with pytest.raises(InvalidRequest):
+        await send_and_read(send(), asyncio.sleep(1e6))
+
+
+async def test_a_guard_out_of_time_with_the_request_ends_the_request():
+    exchange = Exchange(
+        request=asking(),
+        conversation=(),
+        policy=STRICT,
+        request_id="r",
+        deadline=time.monotonic(),
+        observer=(journal := Journal()),
+    )
+    outbox = Outbox(silent=False)
+
+    Gate(0, exchange, outbox).go_without_verdict(DeadlineExceeded("too late"))
+
+    with pytest.raises(OutOfTime):
+        await outbox.get(exchange)
+    assert [d.action for d in journal.decisions] == [Action.BLOCKED]
