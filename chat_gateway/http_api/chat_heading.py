@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from chat_gateway.chat import TokenUsage
 from chat_gateway.http_api.chat_reply import Usage
 
+NO_END = "the model's answer has no end"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heading:

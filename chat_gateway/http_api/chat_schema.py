@@ -7,6 +7,8 @@ from pydantic import Discriminator, Field, Tag
 from chat_gateway.http_api.content import Strict, Text, shape_of
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
+Seed = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
 Off = Annotated[float, Field(ge=0, le=0)]
 
 
@@ -119,13 +121,13 @@ class ChatCompletionRequest(Strict):
     messages: Annotated[list[MessageItem], Field(min_length=1)]
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    n: Annotated[int, Field(ge=1)] | None = None
+    n: Count | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    max_tokens: Annotated[int, Field(ge=1)] | None = None
-    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_tokens: Count | None = None
+    max_completion_tokens: Count | None = None
     stop: Stop | None = None
-    seed: int | None = None
+    seed: Seed | None = None
     tools: Annotated[list[ToolItem], Field(max_length=128)] | None = None
     tool_choice: ToolChoice | None = None
     moderation: ModerationItem | None = None

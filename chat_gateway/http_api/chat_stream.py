@@ -8,12 +8,13 @@ from chat_gateway.chat import (
     ChatEvent,
     ChoiceFinished,
     FinishReason,
+    GeneratorFailed,
     GuardUnavailable,
     TextDelta,
     TokenUsage,
     ToolCallDelta,
 )
-from chat_gateway.http_api.chat_heading import Heading, usage_reply
+from chat_gateway.http_api.chat_heading import NO_END, Heading, usage_reply
 from chat_gateway.http_api.chat_reply import (
     AnsweredToolCall,
     CalledFunction,
@@ -55,6 +56,7 @@ class ChatStream:
                 for chunk in self._chunks(event):
                     yield _line(chunk)
                     started = True
+            self._require_ends()
         except Exception as error:
             if not started:
                 raise
@@ -87,7 +89,7 @@ class ChatStream:
             case ChoiceFinished(choice, reason) if choice in self._open:
                 yield self._finish(choice, reason)
             case Blocked(_, choice, refusal):
-                for each in sorted(self._open) if choice is None else [choice]:
+                for each in sorted(self._open if choice is None else self._open & {choice}):
                     yield self._piece(each, self._refusal(each, refusal))
                     yield self._finish(each, FinishReason.CONTENT_FILTER)
             case TokenUsage():
@@ -108,6 +110,10 @@ class ChatStream:
     def _finish(self, choice: int, reason: FinishReason) -> ChatCompletionChunk:
         self._open.discard(choice)
         return self._chunk(ChunkChoice(index=choice, delta=Delta(), finish_reason=reason))
+
+    def _require_ends(self) -> None:
+        if self._open:
+            raise GeneratorFailed(NO_END)
 
     def _closing(self) -> Iterator[ChatCompletionChunk]:
         if self._heading.with_moderation or self.report.unjudged:

@@ -14,7 +14,7 @@ from chat_gateway.chat import (
     TokenUsage,
     ToolCallDelta,
 )
-from chat_gateway.http_api.chat_heading import Heading, usage_reply
+from chat_gateway.http_api.chat_heading import NO_END, Heading, usage_reply
 from chat_gateway.http_api.chat_reply import (
     AnsweredToolCall,
     AnswerMessage,
@@ -107,7 +107,7 @@ class WholeChat:
     def _choice(self, index: int) -> Choice:
         reason = self._answers[index].reason
         if reason is None:
-            raise GeneratorFailed("the model's answer has no end")
+            raise GeneratorFailed(NO_END)
         return Choice(
             index=index,
             message=self._answers[index].message(),

@@ -1,18 +1,12 @@
 """What a request passes before it is read: a free place, a bounded body, a client still there."""
 
 import asyncio
-from http import HTTPStatus
 
-from starlette.datastructures import Headers
-from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from chat_gateway.chat import TooBusy
+from chat_gateway.http_api.body import ClientGone, read_body
 from chat_gateway.http_api.limits import HttpLimits
-
-
-class ClientGone(Exception):
-    """The client left before its request was complete."""
 
 
 class IntakeMiddleware:
@@ -37,31 +31,12 @@ class IntakeMiddleware:
             )
         self._num_inside += 1
         try:
-            body = await self._read(scope, receive)
+            body = await read_body(scope, receive, limits)
             await self._run_while_connected(scope, body, receive, send)
         except ClientGone:
             return
         finally:
             self._num_inside -= 1
-
-    async def _read(self, scope: Scope, receive: Receive) -> bytes:
-        headers = Headers(scope=scope)
-        if headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-            raise HTTPException(
-                HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "the content type must be application/json"
-            )
-        if headers.get("content-encoding", "identity") != "identity":
-            raise HTTPException(
-                HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "a compressed body is not accepted"
-            )
-        try:
-            async with asyncio.timeout(self._limits.max_body_seconds):
-                return await _bounded_body(receive, self._limits.max_body_bytes)
-        except TimeoutError:
-            raise HTTPException(
-                HTTPStatus.REQUEST_TIMEOUT,
-                f"the body took longer than {self._limits.max_body_seconds:g} s (max_body_seconds)",
-            ) from None
 
     async def _run_while_connected(
         self, scope: Scope, body: bytes, receive: Receive, send: Send
@@ -75,7 +50,14 @@ class IntakeMiddleware:
             await asyncio.shield(gone)
             return {"type": "http.disconnect"}
 
-        work = asyncio.create_task(_run(self._app, scope, receive_whole, send))
+        async def send_in_time(message: Message) -> None:
+            try:
+                async with asyncio.timeout(self._limits.max_unread_seconds):
+                    await send(message)
+            except TimeoutError:
+                raise ClientGone from None
+
+        work = asyncio.create_task(_run(self._app, scope, receive_whole, send_in_time))
         try:
             await asyncio.wait((work, gone), return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -88,23 +70,6 @@ class IntakeMiddleware:
 
 async def _run(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
     await app(scope, receive, send)
-
-
-async def _bounded_body(receive: Receive, max_bytes: int) -> bytes:
-    body = bytearray()
-    more = True
-    while more:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientGone
-        body += message.get("body", b"")
-        more = message.get("more_body", False)
-        if len(body) > max_bytes:
-            raise HTTPException(
-                HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-                f"the body is larger than {max_bytes} bytes (max_body_bytes)",
-            )
-    return bytes(body)
 
 
 async def _disconnected(receive: Receive) -> None:

@@ -8,7 +8,8 @@ class HttpLimits:
     """Largest request that is accepted, and how many at once. Every refusal names its limit.
 
     `max_body_seconds` is how long a body may take to arrive, `max_chat_seconds` and
-    `max_moderation_seconds` how long an answer may take from there on.
+    `max_moderation_seconds` how long an answer may take from there on, `max_unread_seconds` how
+    long a client may leave a piece of it unread.
     """
 
     max_body_bytes: int = 1_048_576
@@ -20,3 +21,4 @@ class HttpLimits:
     retry_after_seconds: float = 1.0
     max_chat_seconds: float = 300.0
     max_moderation_seconds: float = 30.0
+    max_unread_seconds: float = 30.0

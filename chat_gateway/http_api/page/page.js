@@ -6,6 +6,40 @@ const byId = (id) => document.getElementById(id);
 const [log, welcome, composer, message] = ["log", "welcome", "composer", "message"].map(byId);
 const [send, stop, policy, model] = ["send", "stop", "policy", "model"].map(byId);
 
+// What each mode of a policy promises, and what is said while the answer is being written.
+const MODES = {
+  strict: {
+    blocks: true,
+    promise: "Every word is judged before you see it.",
+    explanation: "The guard reads your message first, then the answer while it is being written. " +
+      "Text that has no verdict yet is held back.",
+    writing: "Writing; held until judged",
+    more: "More is being written; held until judged",
+  },
+  buffer: {
+    blocks: true,
+    promise: "Every answer is judged before you see it.",
+    explanation: "The guard reads your message first, then the answer, which appears all at once " +
+      "when it is safe as a whole.",
+    writing: "Writing; held until all of it is judged",
+    more: "Writing; held until all of it is judged",
+  },
+  annotate: {
+    promise: "Every word is judged, and nothing is blocked.",
+    explanation: "You see the answer as it is written. Verdicts follow a moment later and are only " +
+      "reported.",
+    writing: "Writing; verdicts follow",
+    more: "Writing; verdicts follow",
+  },
+  shadow: {
+    promise: "Nothing is blocked here.",
+    explanation: "You see the answer as it is written. Its verdicts are for the operator alone.",
+    writing: "Writing",
+    more: "Writing",
+  },
+};
+const mode = () => MODES[policy.selectedOptions[0]?.dataset.mode] ?? MODES.strict;
+
 let history = [];
 let running = null;
 
@@ -25,27 +59,28 @@ const named = (categories) => categories.map((each) => `${each.code} ${each.name
 
 // One line under a turn: what the guard found in it, how sure it is, and what that cost.
 class VerdictLine {
-  constructor() {
+  constructor({ blocks }) {
+    this.verb = blocks ? "guard added" : "judged after";
     this.root = element("div", "verdict");
     this.chip = element("span", "chip");
     this.score = element("span", "score");
     this.categories = element("span", "categories");
     this.checks = element("span", "checks");
     this.cost = element("span", "cost");
-    this.news = [];
+    this.latest = null;
+    this.times = [];
   }
 
   show(news) {
-    this.news.push(news);
-    if (this.news.length === 1) {
-      this.root.append(this.chip, this.score, this.categories, this.checks, this.cost);
-    }
+    if (!this.latest) this.root.append(this.chip, this.score, this.categories, this.checks, this.cost);
+    // A block repeats the verdict that led to it; that is no further check.
+    const repeated = news.blocked && this.latest?.unsafe;
+    this.latest = news;
     this.judge(news);
     if (news.unsafe_probability === undefined) return;
     this.score.textContent = `P(unsafe) ${percent(news.unsafe_probability)}`;
     this.categories.textContent = named(news.categories);
-    if (news.phase === "response") this.addCheck(news);
-    this.cost.textContent = this.costs(news);
+    if (!repeated) this.count(news);
   }
 
   judge(news) {
@@ -56,38 +91,40 @@ class VerdictLine {
     this.chip.textContent = words[kind] + (news.final ? reported : " so far");
   }
 
-  addCheck(news) {
+  count(news) {
+    if (news.phase === "prompt") {
+      this.cost.textContent = `${this.verb} ${milliseconds(news.elapsed_ms)}`;
+      return;
+    }
+    this.times.push(news.check_ms);
+    const mean = this.times.reduce((sum, each) => sum + each, 0) / this.times.length;
+    const checks = this.times.length === 1 ? "1 check of" : `${this.times.length} checks of about`;
+    this.cost.textContent = `${checks} ${milliseconds(mean)}`;
     const bar = element("i", news.unsafe ? "unsafe" : "");
     bar.style.height = `${Math.max(news.unsafe_probability, 0.12) * 100}%`;
     this.checks.append(bar);
     this.checks.title = "P(unsafe) at each check";
-  }
-
-  costs(news) {
-    if (news.phase === "prompt") return `guard added ${milliseconds(news.elapsed_ms)}`;
-    const times = this.news.map((each) => each.check_ms ?? 0);
-    const mean = times.reduce((sum, each) => sum + each, 0) / times.length;
-    const checks = times.length === 1 ? "1 check" : `${times.length} checks`;
-    return `${checks}, guard added ${milliseconds(mean)} to each`;
   }
 }
 
 // One question and its answer.
 class Exchange {
   constructor(text) {
+    this.mode = mode();
     this.text = text;
     this.answer = "";
     this.blocked = false;
     this.failed = false;
     this.why = null;
     this.asked = element("section", "turn user");
-    this.promptVerdict = new VerdictLine();
+    this.promptVerdict = new VerdictLine(this.mode);
     this.asked.append(element("p", "text", text), this.promptVerdict.root);
     this.said = element("section", "turn assistant");
     this.reasoning = element("p", "text reasoning");
     this.body = element("p", "text");
-    this.held = element("span", "held", "Judging your message");
-    this.verdict = new VerdictLine();
+    const first = this.mode === MODES.shadow ? this.mode.writing : "Judging your message";
+    this.held = element("span", "held", first);
+    this.verdict = new VerdictLine(this.mode);
     this.said.append(this.reasoning, this.body, this.held, this.verdict.root);
     log.append(this.asked, this.said);
   }
@@ -102,9 +139,9 @@ class Exchange {
     if (news.blocked || news.reason) this.why = news;
     (news.phase === "prompt" ? this.promptVerdict : this.verdict).show(news);
     if (news.phase === "prompt" && !news.blocked) {
-      this.held.textContent = "Writing; held until judged";
+      this.held.textContent = this.mode.writing;
     } else if (news.phase === "response" && !news.final) {
-      this.held.textContent = "More is being written; held until judged";
+      this.held.textContent = this.mode.more;
     }
   }
 
@@ -149,8 +186,7 @@ class Exchange {
 
   end() {
     this.held.remove();
-    const last = this.verdict.news.at(-1);
-    if (this.answer && !this.blocked && !last) this.note("This policy reports no verdicts.");
+    if (this.answer && !this.blocked && !this.verdict.latest) this.note("This policy reports no verdicts.");
   }
 
   // Blocked turns stay out of the conversation: the next one would be judged with them.
@@ -252,18 +288,31 @@ async function list(path) {
   return (await response.json()).data;
 }
 
+function option({ id, mode }) {
+  const made = new Option(id === mode ? id : `${id} (${mode})`, id);
+  made.dataset.mode = mode;
+  return made;
+}
+
+function promise() {
+  byId("promise").textContent = mode().promise;
+  byId("explanation").textContent = mode().explanation;
+}
+
 async function prepare() {
   try {
     const [models, policies] = await Promise.all([list("/v1/models"), list("/v1/policies")]);
     model.dataset.id = models[0].id;
     model.textContent = models[0].id;
-    policy.append(...policies.map(({ id, mode }) => new Option(id === mode ? id : `${id} (${mode})`, id)));
+    policy.append(...policies.map(option));
   } catch (error) {
     model.textContent = `The gateway cannot be reached: ${error.message}`;
   }
+  promise();
   allowSending();
 }
 
+policy.addEventListener("change", promise);
 composer.addEventListener("submit", (event) => { event.preventDefault(); submit(); });
 message.addEventListener("input", allowSending);
 message.addEventListener("keydown", (event) => {

@@ -1,10 +1,11 @@
-"""Takes the pictures of the page in docs/images: `python -m tests.chat_gateway.http_api.screenshots`.
+"""Takes the pictures of the page in docs/images.
 
-The model and the guard are scripted, so that every picture shows the same.
+Run it as `python -m tests.chat_gateway.http_api.screenshots`. The model and the guard are
+scripted, so that every picture shows the same.
 """
 
 import asyncio
-import shutil
+import sys
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -58,10 +59,10 @@ class Showcase:
             return
         safe = scored(0.004, Phase.PROMPT, 41)
         yield Judged(Phase.PROMPT, safe, None, len(text), final=True)
-        async for event in self._cut() if "lock" in text else self._whole("slowly" in text):
+        async for event in self._cut() if "lock" in text else self._whole(waits="slowly" in text):
             yield event
 
-    async def _whole(self, waits: bool) -> AsyncIterator[ChatEvent]:
+    async def _whole(self, *, waits: bool) -> AsyncIterator[ChatEvent]:
         released = 0
         for i, piece in enumerate(PHOTOSYNTHESIS):
             if waits and i == 3:
@@ -121,10 +122,7 @@ async def take(chromium: str, name: str, *, viewport, dark: bool = False, midway
         await seen.page.screenshot(path=IMAGES / f"page-{name}.png")
 
 
-async def main() -> None:
-    chromium = shutil.which("chromium")
-    assert chromium, "chromium is not installed"
-    IMAGES.mkdir(parents=True, exist_ok=True)
+async def main(chromium: str) -> None:
     await take(chromium, "welcome", viewport=DESKTOP)
     await take(chromium, "desktop", viewport=DESKTOP)
     await take(chromium, "dark", viewport=DESKTOP, dark=True)
@@ -134,4 +132,4 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    asyncio.run(main(sys.argv[1] if len(sys.argv) > 1 else "/usr/bin/chromium"))

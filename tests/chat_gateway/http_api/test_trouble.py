@@ -3,6 +3,7 @@
 import asyncio
 import json
 
+import httpx
 import openai
 import pytest
 
@@ -18,6 +19,7 @@ from chat_gateway.chat import (
     TooBusy,
     UnknownModel,
 )
+from chat_gateway.http_api.limits import HttpLimits
 from guard_service.moderation import Phase
 from tests.chat_gateway.http_api.serving import (
     CHAT,
@@ -115,7 +117,9 @@ async def test_an_answer_nobody_could_judge_is_refused():
 async def test_an_answer_without_an_end_is_a_failure():
     async with running_gateway(pipeline=ScriptedPipeline([PROMPT_SAFE, SAID])) as gateway:
         response = await gateway.post(json=CHAT)
+        *_, last = await gateway.events(CHAT)
     assert response.status_code == 502
+    assert json.loads(last)["error"]["code"] == "generator_failed"
 
 
 async def test_a_client_that_leaves_mid_stream_stops_the_work():
@@ -126,6 +130,22 @@ async def test_a_client_that_leaves_mid_stream_stops_the_work():
         async with request as response:
             assert await anext(response.aiter_lines())
         await asyncio.wait_for(pipeline.closed.wait(), 10)
+
+
+async def test_a_client_that_stops_reading_is_not_waited_for():
+    # More than the sockets between the two can hold.
+    pipeline = ScriptedPipeline([PROMPT_SAFE, *[TextDelta(0, "x" * 1_000_000)] * 64])
+    limits = HttpLimits(max_unread_seconds=0.2)
+    async with running_gateway(pipeline=pipeline, limits=limits) as gateway:
+        body = json.dumps({**CHAT, "stream": True}).encode()
+        _, writer = await asyncio.open_connection("127.0.0.1", httpx.URL(gateway.url).port)
+        writer.transport.pause_reading()
+        writer.write(
+            b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+            b"content-length: %d\r\n\r\n%s" % (len(body), body)
+        )
+        await asyncio.wait_for(pipeline.closed.wait(), 20)
+        writer.transport.abort()
 
 
 async def test_a_client_that_leaves_before_any_answer_stops_the_work():
