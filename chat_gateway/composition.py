@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from starlette.types import ASGIApp
 
 from chat_gateway.audit import AuditTrail
+from chat_gateway.decision_log import DecisionLog
 from chat_gateway.generators.protocol import Generator
 from chat_gateway.grpc_server.options import GrpcOptions
 from chat_gateway.grpc_server.server import ChatServer
@@ -112,7 +113,7 @@ async def composed(
 ) -> AsyncIterator[Gateway]:
     """The gateway's parts, connected to the guard; on leaving, guard and generator are closed."""
     limited = TokenLimit(generator, settings.max_tokens)
-    observer = Observers([metrics, trail] if trail else [metrics])
+    observer = Observers([metrics, DecisionLog(), *([trail] if trail else [])])
     try:
         async with GuardClient(settings.guard) as guard:
             if trail and settings.audit_required:

@@ -2,10 +2,14 @@
 
 import asyncio
 import json
+import time
 
+import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from chat_gateway.metrics import Metrics
+from chat_gateway.metrics import OTHER, PATHS, Metrics
+
+_log = structlog.get_logger(__name__)
 
 READY_PATH = "/health/ready"
 _REFUSAL = {
@@ -53,10 +57,16 @@ class HttpDoor:
             await self._app(scope, receive, send)
             return
 
+        status = 0
+
         async def counted(message: Message) -> None:
+            nonlocal status
             if message["type"] == "http.response.start":
-                self._metrics.http_answered(scope["path"], message["status"])
+                status = message["status"]
+                self._metrics.http_answered(scope["path"], status)
             await send(message)
+
+        began = time.monotonic()
 
         self._num_inside += 1
         self._empty.clear()
@@ -66,11 +76,19 @@ class HttpDoor:
             self._num_inside -= 1
             if self._num_inside == 0:
                 self._empty.set()
+            _log_answer(scope, status, time.monotonic() - began)
 
     def _refuses(self, scope: Scope) -> bool:
         if scope["path"] == READY_PATH:
             return self._leaving
         return self._closed and scope["method"] == "POST"
+
+
+def _log_answer(scope: Scope, status: int, seconds: float) -> None:
+    """A path is the caller's text unless it is one of ours."""
+    path = scope["path"] if scope["path"] in PATHS else OTHER
+    say = _log.info if scope["method"] == "POST" else _log.debug
+    say("http", path=path, status=status, seconds=round(seconds, 6))
 
 
 async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:

@@ -21,6 +21,7 @@ EXIT_DRAINED = 0
 EXIT_UNFINISHED = 1
 
 UPDATE_SECONDS = 1.0
+STEADY_SECONDS = 5.0
 GUARD_SECONDS = 2.0
 HEADER_BYTES = 65_536
 FAREWELL_SECONDS = 1
@@ -80,7 +81,7 @@ class Front:
         """Say for ever whether an answer can be expected: it takes the guard and the generator."""
         while True:
             await self._say_ready(ready=self._is_welcome and await self._can_answer())
-            await asyncio.sleep(UPDATE_SECONDS)
+            await asyncio.sleep(STEADY_SECONDS if self._was_ready else UPDATE_SECONDS)
 
     async def drain(self) -> None:
         """Say not ready, go on for the lame-duck time, then refuse new work and finish the rest.

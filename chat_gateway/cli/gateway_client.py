@@ -45,11 +45,12 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class GatewayClient:
-    """A gateway at `url`; `policy` and `model` are its defaults where they are empty."""
+    """A gateway at `url`; what is left empty is the gateway's own default."""
 
     url: str
     policy: str = ""
     model: str = ""
+    temperature: float | None = None
     http: httpx.Client = field(default_factory=lambda: httpx.Client(timeout=PATIENCE))
 
     def default_model(self) -> str:
@@ -63,7 +64,12 @@ class GatewayClient:
 
     def chat(self, messages: Sequence[dict[str, str]]) -> Iterator[Said | Opinion | Ended]:
         """The answer and the guard's opinions as they come; raises `GatewayError`."""
-        body = {"model": self.default_model(), "messages": list(messages), "stream": True}
+        body = {
+            "model": self.default_model(),
+            "messages": list(messages),
+            "stream": True,
+            "temperature": self.temperature,
+        }
         headers = {"x-guard-detail": "1"} | ({"x-guard-policy": self.policy} if self.policy else {})
         reader = EventReader(MAX_EVENT_BYTES)
         with (
