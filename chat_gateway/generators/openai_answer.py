@@ -75,7 +75,7 @@ class AnswerReader:
                 raise GeneratorFailed("the model's server wrote on after the end of an answer")
             yield event
         reason = choice.get("finish_reason")
-        if reason is not None and index not in self._finished:
+        if reason and index not in self._finished:
             self._finished.add(index)
             yield ChoiceFinished(index, _finish(reason))
 

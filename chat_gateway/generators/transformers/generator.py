@@ -3,7 +3,7 @@
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -20,10 +20,11 @@ from chat_gateway.chat import (
 )
 from chat_gateway.generators.transformers.chat_prompt import ChatPrompts
 from chat_gateway.generators.transformers.sampling_limits import check_sampling
-from chat_gateway.generators.transformers.writing import Draw, LlamaWriter
+from chat_gateway.generators.transformers.writing import Draw, Emit, LlamaWriter
 
 _TEMPERATURE, _TOP_P = 0.6, 0.9  # what Llama 3 Instruct was published with
 _BUSY_PAUSE_SECONDS = 2.0
+_A_FEW_TOKENS = Draw(temperature=0.0, top_p=1.0, max_tokens=4)
 
 
 class _Answer:
@@ -123,6 +124,8 @@ class TransformersGenerator:
             # A long prompt takes a while to read, and nobody else should wait for it.
             prompt = await asyncio.to_thread(self._prompts.encode, request.messages)
             draw = self._draw(request.sampling, len(prompt))
+            if time.monotonic() >= deadline:
+                raise OutOfTime("the deadline passed before the model could begin")
             written = self._begin(prompt, draw, answer)
             try:
                 while (event := await answer.get(deadline)) is not None:
@@ -133,12 +136,18 @@ class TransformersGenerator:
                 raise GeneratorFailed("the model is shutting down")
             written.result()
 
+    def warm_up(self) -> None:
+        """Write a few tokens, so that the first answer does not wait for what is done only once.
+
+        Raises:
+            GeneratorFailed: the model does not work.
+        """
+        self._try_out().result()
+
     async def is_ready(self) -> bool:
-        """Whether the model is loaded and works; one that failed is tried on a single token."""
+        """Whether the model is loaded and works; one that failed is tried on a few tokens."""
         if self._failed_last and not self._answers and not self._closed:
-            token = Draw(temperature=0.0, top_p=1.0, max_tokens=1)
-            tried = self._begin([self._writer.terminators[0]], token, _Answer())
-            await asyncio.wait([asyncio.wrap_future(tried)])
+            await asyncio.wait([asyncio.wrap_future(self._try_out())])
         return not self._closed and not self._failed_last
 
     async def close(self) -> None:
@@ -151,9 +160,15 @@ class TransformersGenerator:
     def _begin(self, prompt: list[int], draw: Draw, answer: _Answer) -> Future[None]:
         if self._closed:
             raise GeneratorFailed("the model is shutting down")
-        written = self._thread.submit(self._write, prompt, draw, answer)
+        written = self._thread.submit(self._write, prompt, draw, answer.put, answer.is_cancelled)
         written.add_done_callback(lambda _: answer.put(None))
         return written
+
+    def _try_out(self) -> Future[None]:
+        prompt = [self._writer.terminators[0]]
+        return self._thread.submit(
+            self._write, prompt, _A_FEW_TOKENS, lambda _: None, lambda: False
+        )
 
     @contextmanager
     def _place(self) -> Iterator[_Answer]:
@@ -186,11 +201,13 @@ class TransformersGenerator:
             num_choices=sampling.num_choices,
         )
 
-    def _write(self, prompt: list[int], draw: Draw, answer: _Answer) -> None:
+    def _write(
+        self, prompt: list[int], draw: Draw, emit: Emit, is_cancelled: Callable[[], bool]
+    ) -> None:
         """Runs on the model's thread."""
         try:
-            if not answer.is_cancelled():
-                self._writer.write(prompt, draw, answer.put, answer.is_cancelled)
+            if not is_cancelled():
+                self._writer.write(prompt, draw, emit, is_cancelled)
                 self._failed_last = False
         except GatewayError:
             raise

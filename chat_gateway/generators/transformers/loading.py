@@ -17,6 +17,7 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
+from chat_gateway.chat import GeneratorFailed
 from chat_gateway.generators.transformers.chat_prompt import ChatPrompts
 from chat_gateway.generators.transformers.generator import TransformersGenerator
 from chat_gateway.generators.transformers.vocabulary import decoder, terminators
@@ -69,7 +70,7 @@ def load_generator(spec: GeneratorSpec) -> TransformersGenerator:
     )
     # What its files say of sampling must not mix with what a request says.
     model.generation_config = GenerationConfig()
-    return TransformersGenerator(
+    generator = TransformersGenerator(
         writer,
         ChatPrompts(tokenizer),
         name=spec.name or spec.model,
@@ -77,6 +78,18 @@ def load_generator(spec: GeneratorSpec) -> TransformersGenerator:
         default_answer_tokens=spec.default_answer_tokens,
         max_waiting=spec.max_waiting,
     )
+    _warm_up(generator, spec)
+    return generator
+
+
+def _warm_up(generator: TransformersGenerator, spec: GeneratorSpec) -> None:
+    try:
+        generator.warm_up()
+    except GeneratorFailed as failure:
+        cause = failure.__cause__
+        raise ConfigurationError(
+            f"model: '{spec.model}' cannot write: {_first_line(cause or failure)}"
+        ) from failure
 
 
 def _load(spec: GeneratorSpec) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
@@ -191,5 +204,5 @@ def _load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     return tokenizer
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

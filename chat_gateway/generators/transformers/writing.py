@@ -47,11 +47,10 @@ class LlamaWriter:
     draft: LlamaForCausalLM | None = None
     static_cache_tokens: int | None = None
 
-    @torch.inference_mode()
     def write(
         self, prompt: Sequence[int], draw: Draw, emit: Emit, is_cancelled: Callable[[], bool]
     ) -> None:
-        """Write every choice; `is_cancelled` is asked before each token.
+        """Write every choice; `is_cancelled` is asked after each step of the model.
 
         Raises:
             GeneratorFailed: it was cancelled.

@@ -394,3 +394,14 @@ async def test_the_first_text_is_out_while_the_model_still_writes(
         assert isinstance(await anext(events), TextDelta)
         with Gate(generator) as gate:
             assert await asyncio.to_thread(gate.inside.wait, 60)
+
+
+async def test_a_passed_deadline_never_reaches_the_model(generator: TransformersGenerator):
+    with Gate(generator) as gate:
+        gate.open()
+        with pytest.raises(OutOfTime):
+            async for _ in generator.generate(asking(), deadline=time.monotonic()):
+                pass
+        await until_idle(generator)
+
+    assert gate.num_steps == 0
