@@ -77,7 +77,10 @@ class VerdictLine {
     const repeated = news.blocked && this.latest?.unsafe;
     this.latest = news;
     this.judge(news);
-    if (news.unsafe_probability === undefined) return;
+    if (news.unsafe_probability === undefined) {
+      if (!news.blocked) this.categories.textContent = "let pass without a verdict";
+      return;
+    }
     this.score.textContent = `P(unsafe) ${percent(news.unsafe_probability)}`;
     this.categories.textContent = named(news.categories);
     if (!repeated) this.count(news);

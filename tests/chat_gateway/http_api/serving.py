@@ -104,7 +104,9 @@ async def running_gateway(
 @asynccontextmanager
 async def listening(app) -> AsyncIterator[str]:
     """The application behind uvicorn on a free port of the loopback interface."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    # Only a socket that says it is TCP gets TCP_NODELAY from asyncio.
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
+        listener.bind(("127.0.0.1", 0))
         config = uvicorn.Config(
             app, log_config=None, lifespan="off", ws="none", timeout_graceful_shutdown=5
         )

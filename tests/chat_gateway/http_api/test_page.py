@@ -156,6 +156,17 @@ async def test_an_answer_that_could_not_be_judged_is_told_apart_from_an_unsafe_o
     assert "Not judged" in text
 
 
+async def test_what_passed_without_a_verdict_is_marked(chromium):
+    guard = FakeGuard(prompt_error=NotReady("starting"))
+    policies = [GatewayPolicy(fail_open=frozenset({Phase.PROMPT}))]
+    async with page_of(chromium, guard=guard, policies=policies) as seen:
+        await type_and_send(seen.page, "Hello")
+        await seen.answered()
+        text = await seen.page.locator(".turn.user .verdict").inner_text()
+        assert "Not judged" in text
+        assert "let pass without a verdict" in text
+
+
 async def test_an_error_is_shown_in_words(chromium):
     guard = FakeGuard(prompt_error=NotReady("starting"))
     async with page_of(chromium, guard=guard) as seen:

@@ -28,6 +28,8 @@ from tests.chat_gateway.http_api.serving import (
     running_gateway,
 )
 
+SAID = TextDelta(0, "Some text.")
+
 TABLE = [
     (InvalidChat("messages", "too odd"), 400, "invalid_request_error", "invalid_value"),
     (UnknownModel("model", "no such model"), 404, "invalid_request_error", "model_not_found"),
@@ -54,13 +56,20 @@ async def test_each_error_before_the_answer_has_its_status(error, status, kind, 
     assert "SECRET" not in response.text
 
 
+async def test_what_an_unforeseen_error_says_is_read_by_nobody(capfd):
+    for script in ([PROMPT_SAFE, RuntimeError("SECRET")], [SAID, RuntimeError("SECRET")]):
+        async with running_gateway(pipeline=ScriptedPipeline(script)) as gateway:
+            response = await gateway.post(json={**CHAT, "stream": True})
+        assert "SECRET" not in response.text
+    logged = "".join(capfd.readouterr())
+    assert logged.count("RuntimeError") == 2
+    assert "SECRET" not in logged
+
+
 async def test_a_busy_gateway_says_when_to_come_back():
     async with running_gateway(pipeline=ScriptedPipeline([TooBusy("full", 2.5)])) as gateway:
         response = await gateway.post(json=CHAT)
     assert response.headers["retry-after"] == "3"
-
-
-SAID = TextDelta(0, "Some text.")
 
 
 async def test_a_guard_that_fails_mid_stream_ends_it_like_a_block():
