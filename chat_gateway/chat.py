@@ -147,7 +147,8 @@ class Unjudged:
 class Blocked:
     """Nothing more of this choice will come; None blocks all of them, before any text.
 
-    `verdict` is the unsafe verdict, or None when no verdict could be had (fail closed).
+    `verdict` is the one that decided: unsafe, or in the grey band when its bound was reached; None
+    when no verdict could be had (fail closed).
     """
 
     phase: Phase
