@@ -24,6 +24,7 @@ UPDATE_SECONDS = 1.0
 STEADY_SECONDS = 5.0
 GUARD_SECONDS = 2.0
 HEADER_BYTES = 65_536
+BACKLOG = 2048
 FAREWELL_SECONDS = 1
 """How long requests that were not finished in time have to end once they are cancelled."""
 
@@ -40,7 +41,8 @@ async def serve(gateway: Gateway, settings: GatewaySettings, metrics: Metrics) -
     """
     with _stop_signals() as (told_to_stop, told_again):
         async with running(gateway, settings, metrics) as front:
-            await told_to_stop.wait()
+            if await _is_first(front.broken(), told_to_stop.wait()):
+                return EXIT_UNFINISHED
             if await _is_first(told_again.wait(), front.drain()):
                 return EXIT_UNFINISHED
             return EXIT_DRAINED if front.is_drained else EXIT_UNFINISHED
@@ -63,6 +65,7 @@ class Front:
         self._door = HttpDoor(http_app(gateway, settings), metrics)
         self._http = _HttpServer(_uvicorn_config(self._door))
         self.grpc: ChatServer | None = grpc_server(gateway, settings, metrics)
+        self._tasks: list[asyncio.Task[None]] = []
         self._is_welcome = True
         self._was_ready: bool | None = None
         self.is_drained = False
@@ -73,15 +76,24 @@ class Front:
         port: int = self._listening.getsockname()[1]
         return port
 
-    async def serve_http(self) -> None:
-        """Answer HTTP until `drain`."""
-        await self._http.serve([self._listening])
+    def start(self) -> None:
+        """Answer HTTP, and keep saying whether an answer can be expected."""
+        self._tasks = [
+            asyncio.create_task(self._http.serve([self._listening])),
+            asyncio.create_task(self._keep_readiness()),
+        ]
 
-    async def keep_readiness(self) -> None:
-        """Say for ever whether an answer can be expected: it takes the guard and the generator."""
-        while True:
-            await self._say_ready(ready=self._is_welcome and await self._can_answer())
-            await asyncio.sleep(STEADY_SECONDS if self._was_ready else UPDATE_SECONDS)
+    async def broken(self) -> None:
+        """Return when the gateway can no longer work, which it should never."""
+        await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+        _log.error("the gateway broke", kinds=[type(error).__name__ for error in self._errors()])
+
+    async def stop(self) -> None:
+        """Close what is open."""
+        self._http.should_exit = True
+        self._tasks[1].cancel()
+        await asyncio.wait(self._tasks)
+        self._errors()
 
     async def drain(self) -> None:
         """Say not ready, go on for the lame-duck time, then refuse new work and finish the rest.
@@ -123,9 +135,16 @@ class Front:
         if self.grpc is not None:
             await self.grpc.show_ready(ready=ready)
 
-    def stop_http(self) -> None:
-        """Close what is open."""
-        self._http.should_exit = True
+    async def _keep_readiness(self) -> None:
+        """It takes the guard and the generator to answer."""
+        while True:
+            await self._say_ready(ready=self._is_welcome and await self._can_answer())
+            await asyncio.sleep(STEADY_SECONDS if self._was_ready else UPDATE_SECONDS)
+
+    def _errors(self) -> list[BaseException]:
+        """What ended the tasks that should not have ended."""
+        ended = [task for task in self._tasks if task.done() and not task.cancelled()]
+        return [error for task in ended if (error := task.exception()) is not None]
 
 
 @asynccontextmanager
@@ -140,10 +159,7 @@ async def running(
     with _bound(settings.host, settings.port) as listening:
         front = Front(gateway, settings, metrics, listening)
         async with _entered(front.grpc):
-            tasks = [
-                asyncio.create_task(front.serve_http()),
-                asyncio.create_task(front.keep_readiness()),
-            ]
+            front.start()
             _log.info(
                 "listening",
                 http=f"http://{settings.host}:{front.http_port}",
@@ -152,9 +168,7 @@ async def running(
             try:
                 yield front
             finally:
-                tasks[1].cancel()
-                front.stop_http()
-                await asyncio.wait(tasks)
+                await front.stop()
 
 
 class _HttpServer(uvicorn.Server):
@@ -186,6 +200,7 @@ def _bound(host: str, port: int) -> Iterator[socket.socket]:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listening.bind((host, port))
+            listening.listen(BACKLOG)
         except OSError as error:
             raise ConfigurationError(f"cannot listen on {host}:{port}: {error.strerror}") from error
         yield listening

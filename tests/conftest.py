@@ -15,7 +15,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test sees the settings of the shell it was started from."""
     for name in list(os.environ):
-        if name.startswith("GUARD_"):
+        if name.startswith(("GUARD_", "GATEWAY_")):
             monkeypatch.delenv(name)
 
 

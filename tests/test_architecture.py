@@ -11,13 +11,27 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "guard_service"
+GATEWAY = ROOT / "chat_gateway"
 
 DOMAIN = {
     "moderation", "policy", "policy_file", "prompt_formats", "neutralise", "limits", "observer",
     "batcher", "moderator", "windows", "stream",
 }  # fmt: skip
+GATEWAY_EDGES = {
+    "grpc_server", "http_api", "http_door", "v1", "generators", "metrics",
+    "settings", "cli", "composition", "serving", "__main__",
+}  # fmt: skip
+"""Parts of the gateway that know a wire, a library or the whole; the others are its domain."""
+
+PUBLISHED = {"moderation", "client", "v1", "wire", "service_info", "stream"}
+"""Parts of the guard that the gateway may use anywhere: its contract and its client."""
+
+ROOT_ONLY = {"embedded", "logs"}
+"""What the gateway's composition root and command line may use of the guard besides."""
+
 WIRE_LIBRARIES = {"grpc", "grpc_health", "grpc_reflection", "google"}
 MODEL_LIBRARIES = {"torch", "transformers", "peft", "accelerate", "safetensors", "tokenizers"}
+HTTP_LIBRARIES = {"fastapi", "starlette", "uvicorn", "httpx"}
 METRIC_LIBRARIES = {"prometheus_client"}
 DRAWERS = {"utils", "util", "common", "helpers", "core", "shared", "misc"}
 
@@ -33,13 +47,14 @@ def modules(folder: Path = PACKAGE) -> list[Path]:
 
 def name_of(path: Path) -> str:
     """The dotted name of a module, without the package: `engine.loading`."""
-    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    package = GATEWAY if path.is_relative_to(GATEWAY) else PACKAGE
+    parts = path.relative_to(package).with_suffix("").parts
     return ".".join(part for part in parts if part != "__init__")
 
 
-def outside(*allowed: str) -> list[Path]:
+def outside(*allowed: str, package: Path = PACKAGE) -> list[Path]:
     """Modules that lie in none of these top-level parts of the package."""
-    return [path for path in modules() if name_of(path).split(".")[0] not in allowed]
+    return [path for path in modules(package) if name_of(path).split(".")[0] not in allowed]
 
 
 def domain() -> list[Path]:
@@ -105,9 +120,47 @@ def test_the_guard_knows_nothing_of_the_gateway():
     assert importing(modules(), lambda name: name.split(".")[0] == "chat_gateway") == []
 
 
+def test_the_gateway_uses_what_the_guard_publishes():
+    def is_private(name: str) -> bool:
+        package, _, inner = name.partition(".")
+        return package == "guard_service" and inner.split(".")[0] not in PUBLISHED | ROOT_ONLY
+
+    def is_for_the_root(name: str) -> bool:
+        package, _, inner = name.partition(".")
+        return package == "guard_service" and inner.split(".")[0] in ROOT_ONLY
+
+    inside = outside("composition", "cli", package=GATEWAY)
+
+    assert importing(modules(GATEWAY), is_private) == []
+    assert importing(inside, is_for_the_root) == []
+
+
+def test_the_gateways_domain_knows_no_wire_no_model_and_no_metrics():
+    libraries = WIRE_LIBRARIES | MODEL_LIBRARIES | METRIC_LIBRARIES | HTTP_LIBRARIES
+    domain = outside(*GATEWAY_EDGES, package=GATEWAY)
+
+    assert importing(domain, lambda name: name.split(".")[0] in libraries) == []
+
+
+def test_the_gateways_model_libraries_stay_inside_its_generator():
+    paths = [
+        path for path in modules(GATEWAY) if not name_of(path).startswith("generators.transformers")
+    ]
+
+    assert importing(paths, lambda name: name.split(".")[0] in MODEL_LIBRARIES) == []
+
+
+def test_the_gateways_generated_code_is_used_at_the_edge_only():
+    paths = outside("grpc_server", "v1", package=GATEWAY)
+
+    assert importing(paths, lambda name: "_pb2" in name) == []
+
+
 def test_the_environment_is_read_by_settings_and_cli_only():
-    # The engine's package sets one variable that OpenMP reads when torch is loaded.
-    paths = [path for path in outside("settings", "cli") if name_of(path) != "engine"]
+    # The packages of the models set one variable that OpenMP reads when torch is loaded.
+    loaders = {"engine", "generators.transformers"}
+    edges = outside("settings", "cli") + outside("settings", "cli", package=GATEWAY)
+    paths = [path for path in edges if name_of(path) not in loaders]
     readers = [
         str(path.relative_to(ROOT))
         for path in paths
@@ -119,15 +172,19 @@ def test_the_environment_is_read_by_settings_and_cli_only():
 
 
 def test_no_module_is_a_drawer():
-    assert [path for path in modules() if DRAWERS & set(name_of(path).split("."))] == []
+    paths = modules() + modules(GATEWAY)
+
+    assert [path for path in paths if DRAWERS & set(name_of(path).split("."))] == []
 
 
 def test_every_module_says_its_job_first():
-    assert [path for path in modules() if not ast.get_docstring(tree_of(path))] == []
+    paths = modules() + modules(GATEWAY)
+
+    assert [path for path in paths if not ast.get_docstring(tree_of(path))] == []
 
 
 def hand_written() -> Iterator[Path]:
-    for folder in ("guard_service", "tests", "benchmarks", "proto"):
+    for folder in ("guard_service", "chat_gateway", "tests", "benchmarks", "proto"):
         yield from modules(ROOT / folder)
 
 
@@ -157,9 +214,19 @@ def test_the_readme_stays_readable_in_one_sitting():
     assert len(lines) <= MAX_README_LINES
 
 
-@pytest.mark.parametrize("module", ["grpc_server.server", "client", "cli", "moderator"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        "guard_service.grpc_server.server",
+        "guard_service.client",
+        "guard_service.cli",
+        "guard_service.moderator",
+        "chat_gateway.cli",
+        "chat_gateway.serving",
+    ],
+)
 def test_importing_the_service_does_not_load_torch(module: str):
-    program = f"import sys, guard_service.{module}; sys.exit('torch' in sys.modules)"
+    program = f"import sys, {module}; sys.exit('torch' in sys.modules)"
 
     finished = subprocess.run([sys.executable, "-c", program], check=False, cwd=ROOT)
 

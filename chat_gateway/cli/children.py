@@ -10,7 +10,7 @@ from typing import Self
 from guard_service.moderation import ConfigurationError
 
 STOP_SECONDS = 50.0
-"""Longer than either service may take to drain."""
+"""Longer than either service may take to drain. Whoever presses Ctrl-C again does not wait."""
 
 
 class Children:
@@ -31,10 +31,15 @@ class Children:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for _, process in reversed(self._running):
-            if process.poll() is None:
+        processes = [process for _, process in reversed(self._running)]
+        try:
+            for process in processes:
                 process.send_signal(signal.SIGTERM)
-                _wait(process)
+                process.wait(STOP_SECONDS)
+        except (subprocess.TimeoutExpired, KeyboardInterrupt):
+            for process in processes:
+                process.kill()
+                process.wait()
 
     def start(self, module: str, arguments: Sequence[str]) -> None:
         """Run `python -m module arguments`."""
@@ -47,11 +52,3 @@ class Children:
         for module, process in self._running:
             if (status := process.poll()) is not None:
                 raise ConfigurationError(f"{module} ended with status {status}; see above")
-
-
-def _wait(process: subprocess.Popen[bytes]) -> None:
-    try:
-        process.wait(STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()

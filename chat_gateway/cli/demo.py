@@ -55,8 +55,7 @@ def demo(
         with httpx.Client(timeout=PATIENCE) as http:
             _show_example(console, GatewayClient(url, temperature=0.0, http=http))
         if not once:
-            console.print("\nCtrl-C stops both.", style="dim")
-            _watch(children)
+            _watch(console, children)
     console.print("Both are stopped.", style="dim")
 
 
@@ -105,9 +104,10 @@ def _show_example(console: Console, client: GatewayClient) -> None:
         show_answer(console, client.chat([{"role": "user", "content": text}]))
 
 
-def _watch(children: Children) -> None:
+def _watch(console: Console, children: Children) -> None:
     """Until Ctrl-C, or until one of them ends, which it should not."""
     try:
+        console.print("\nCtrl-C stops both.", style="dim")
         while True:
             children.require_running()
             time.sleep(POLL_SECONDS)

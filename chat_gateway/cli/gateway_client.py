@@ -92,7 +92,7 @@ def _own_errors(url: str) -> Iterator[None]:
         raise GatewayError(
             f"no gateway answers at {url}; start one with 'chat-gateway demo'"
         ) from error
-    except (KeyError, IndexError, TypeError, ValueError) as error:
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise GatewayError(f"{url} does not speak as a gateway does") from error
 
 

@@ -1,0 +1,187 @@
+"""The whole gateway over real sockets: HTTP, gRPC and metrics, ready, draining, gone."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from chat_gateway.composition import Gateway, read_policies
+from chat_gateway.http_door import HttpDoor
+from chat_gateway.metrics import Metrics
+from chat_gateway.observers import Observers
+from chat_gateway.pipeline import ChatPipeline
+from chat_gateway.serving import EXIT_DRAINED, EXIT_UNFINISHED, Front, running, serve
+from chat_gateway.settings import GatewaySettings, load
+from chat_gateway.token_limit import TokenLimit
+from guard_service.moderation import ConfigurationError
+from tests.chat_gateway.fakes import FakeGuard, ScriptedGenerator, answer
+
+PATIENT = httpx.Timeout(60.0)
+CHAT = {"model": "scripted", "messages": [{"role": "user", "content": "Hello"}]}
+
+
+def settings(**flags: object) -> GatewaySettings:
+    return load({"port": 0, "grpc_port": 0, "lame_duck_seconds": 0, **flags})
+
+
+def gateway_on(guard: FakeGuard, metrics: Metrics, *, max_tokens: int = 4096) -> Gateway:
+    generator = TokenLimit(ScriptedGenerator(answer("All is fine.")), max_tokens)
+    return Gateway(
+        pipeline=ChatPipeline(guard, generator, Observers([metrics])),
+        generator=generator,
+        guard=guard,
+        policies=read_policies(load()),
+    )
+
+
+@asynccontextmanager
+async def fronted(
+    guard: FakeGuard, **flags: object
+) -> AsyncIterator[tuple[Front, httpx.AsyncClient, Metrics]]:
+    metrics = Metrics()
+    async with (
+        running(gateway_on(guard, metrics, max_tokens=64), settings(**flags), metrics) as front,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{front.http_port}", timeout=PATIENT) as http,
+    ):
+        yield front, http, metrics
+
+
+async def post(http: httpx.AsyncClient, **fields: object) -> httpx.Response:
+    return await http.post("/v1/chat/completions", json=CHAT | fields)
+
+
+async def until_asked(guard: FakeGuard) -> None:
+    while not guard.calls:  # noqa: ASYNC110 - the fake has no event to wait for
+        await asyncio.sleep(0.01)
+
+
+async def test_one_process_answers_http_and_counts_it():
+    async with fronted(FakeGuard()) as (_, http, metrics):
+        response = await post(http)
+
+    assert response.json()["choices"][0]["message"]["content"] == "All is fine."
+    labels = {"path": "/v1/chat/completions", "status": "2xx"}
+    assert metrics.registry.get_sample_value("gateway_http_responses_total", labels) == 1
+    assert metrics.registry.get_sample_value("gateway_requests_total", {"outcome": "answered"}) == 1
+
+
+async def test_an_unknown_path_is_counted_under_one_name():
+    async with fronted(FakeGuard()) as (_, http, metrics):
+        await http.get("/some/users/words")
+
+    labels = {"path": "other", "status": "4xx"}
+    assert metrics.registry.get_sample_value("gateway_http_responses_total", labels) == 1
+
+
+async def test_more_tokens_than_allowed_are_refused_with_the_limit():
+    async with fronted(FakeGuard()) as (_, http, _):
+        response = await post(http, max_tokens=65)
+
+    assert response.status_code == 400
+    assert "at most 64" in response.json()["error"]["message"]
+    assert response.json()["error"]["param"] == "max_tokens"
+
+
+async def test_a_draining_gateway_finishes_what_it_accepted_and_refuses_the_rest():
+    guard = FakeGuard()
+    guard.hold()
+    async with fronted(guard) as (front, http, _):
+        accepted = asyncio.create_task(post(http))
+        await until_asked(guard)
+        draining = asyncio.create_task(front.drain())
+        while (await http.get("/v1/models")).is_success:
+            refused = await post(http)
+            if refused.status_code == 503:
+                break
+        ready = await http.get("/health/ready")
+        live = await http.get("/health/live")
+        guard.release()
+        response = await accepted
+        await draining
+
+    assert refused.status_code == 503
+    assert refused.headers["retry-after"] == "1"
+    assert refused.json()["error"]["code"] == "draining"
+    assert (ready.status_code, live.status_code) == (503, 200)
+    assert response.status_code == 200
+    assert front.is_drained
+
+
+async def test_a_drain_that_takes_too_long_is_given_up():
+    guard = FakeGuard()
+    guard.hold()
+    async with fronted(guard, drain_seconds=0.1) as (front, http, _):
+        accepted = asyncio.create_task(post(http))
+        await until_asked(guard)
+        await front.drain()
+        guard.release()
+        await accepted
+
+    assert not front.is_drained
+
+
+async def test_sigterm_drains_and_a_second_one_ends_the_drain():
+    guard = FakeGuard()
+    guard.hold()
+    metrics = Metrics()
+    here = settings(port=0)
+    serving = asyncio.create_task(serve(gateway_on(guard, metrics), here, metrics))
+    await until_ready(metrics)
+
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert await serving == EXIT_DRAINED
+
+    waiting = settings(lame_duck_seconds=600)
+    serving = asyncio.create_task(serve(gateway_on(guard, metrics), waiting, metrics))
+    await until_ready(metrics)
+    os.kill(os.getpid(), signal.SIGTERM)
+    while metrics.registry.get_sample_value("gateway_ready"):  # noqa: ASYNC110 - set by the drain
+        await asyncio.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert await serving == EXIT_UNFINISHED
+
+
+async def until_ready(metrics: Metrics) -> None:
+    while not metrics.registry.get_sample_value("gateway_ready"):  # noqa: ASYNC110 - a gauge
+        await asyncio.sleep(0.01)
+
+
+async def test_a_port_in_use_is_a_wrong_configuration():
+    async with fronted(FakeGuard()) as (front, _, _):
+        with pytest.raises(ConfigurationError, match=str(front.http_port)):
+            async with fronted(FakeGuard(), port=front.http_port):
+                pass
+
+
+async def test_no_text_of_a_path_is_logged(capsys: pytest.CaptureFixture[str]):
+    async with fronted(FakeGuard()) as (_, http, _):
+        await http.post("/a/secret/path")
+
+    written = "".join(capsys.readouterr())
+    assert "http" in written
+    assert "secret" not in written
+
+
+async def test_only_http_passes_the_door_uncounted():
+    seen: list[str] = []
+
+    async def app(scope: dict[str, str], receive: object, send: object) -> None:
+        del receive, send
+        seen.append(scope["type"])
+
+    door = HttpDoor(app, Metrics())
+    await door({"type": "lifespan"}, None, None)
+
+    assert seen == ["lifespan"]
+    assert door.num_inside == 0
+
+
+def test_what_the_settings_name_is_what_the_package_ships():
+    demonstration = Path(read_policies.__code__.co_filename).parent / "policies"
+
+    assert read_policies(load({"policies": str(demonstration / "demonstration.yaml")})).by_id
