@@ -14,8 +14,8 @@ from tests.chat_gateway.fakes import (
     ScriptedGenerator,
     Stall,
     answer,
-    run_virtually,
 )
+from tests.chat_gateway.virtual_time import run_virtually
 
 STORY = "Once there was a fox. It ran and ran. Then it slept. " * 4
 CLOSE = Checkpoints(first_characters=8, every_characters=16, max_every_characters=32)

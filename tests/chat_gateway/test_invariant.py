@@ -30,8 +30,8 @@ from tests.chat_gateway.fakes import (
     Stall,
     Step,
     oracle,
-    run_virtually,
 )
+from tests.chat_gateway.virtual_time import run_virtually
 
 STORY = "Once there was a fox. It ran, and ran; 3.5 miles! Then\nit slept.  "
 CLOSE = Checkpoints(first_characters=8, every_characters=16, max_every_characters=32)
