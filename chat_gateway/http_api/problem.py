@@ -26,6 +26,8 @@ _SPEAKING = (
     "too_short",
     "literal_error",
     "pattern_mismatch",
+    "enum",
+    "int_from_float",
 )
 """Ends of the kinds of error whose message never holds any of the input."""
 

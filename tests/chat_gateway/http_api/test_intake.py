@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from chat_gateway.http_api.limits import HttpLimits
+from chat_gateway.http_api.problem import invalid_chat
 from tests.chat_gateway.http_api.serving import (
     CHAT,
     MESSAGES,
@@ -124,6 +125,11 @@ async def test_what_is_wrong_or_unsupported_is_named(limits):
             assert problem["param"] == param, fields
             assert problem["message"].startswith(f"{param}: ")
             assert CANARY not in response.text, fields
+
+
+def test_the_words_of_an_unknown_kind_of_error_are_not_passed_on():
+    refusal = invalid_chat([{"type": "new_kind", "loc": ("messages", 0), "msg": CANARY}])
+    assert str(refusal) == "messages[0]: is not valid"
 
 
 async def test_null_means_not_given(limits):
