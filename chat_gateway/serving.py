@@ -13,9 +13,10 @@ import uvicorn
 from chat_gateway.composition import Gateway, grpc_server, http_app
 from chat_gateway.grpc_server.server import ChatServer
 from chat_gateway.http_door import HttpDoor
+from chat_gateway.listening import listening_socket
 from chat_gateway.metrics import Metrics
 from chat_gateway.settings import GatewaySettings
-from guard_service.moderation import ConfigurationError, ModerationError
+from guard_service.moderation import ModerationError
 
 EXIT_DRAINED = 0
 EXIT_UNFINISHED = 1
@@ -24,7 +25,6 @@ UPDATE_SECONDS = 1.0
 STEADY_SECONDS = 5.0
 GUARD_SECONDS = 2.0
 HEADER_BYTES = 65_536
-BACKLOG = 2048
 FAREWELL_SECONDS = 1
 """How long requests that were not finished in time have to end once they are cancelled."""
 
@@ -156,7 +156,7 @@ async def running(
     Raises:
         ConfigurationError: An address cannot be bound.
     """
-    with _bound(settings.host, settings.port) as listening:
+    with listening_socket(settings.host, settings.port) as listening:
         front = Front(gateway, settings, metrics, listening)
         async with _entered(front.grpc):
             front.start()
@@ -191,19 +191,6 @@ def _uvicorn_config(app: HttpDoor) -> uvicorn.Config:
         h11_max_incomplete_event_size=HEADER_BYTES,
         timeout_graceful_shutdown=FAREWELL_SECONDS,
     )
-
-
-@contextmanager
-def _bound(host: str, port: int) -> Iterator[socket.socket]:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as listening:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listening.bind((host, port))
-            listening.listen(BACKLOG)
-        except OSError as error:
-            raise ConfigurationError(f"cannot listen on {host}:{port}: {error.strerror}") from error
-        yield listening
 
 
 @asynccontextmanager

@@ -15,7 +15,7 @@ GATEWAY = ROOT / "chat_gateway"
 
 DOMAIN = {
     "moderation", "policy", "policy_file", "prompt_formats", "neutralise", "limits", "observer",
-    "batcher", "moderator", "windows", "stream",
+    "batcher", "moderator", "decision", "validation", "windows", "stream",
 }  # fmt: skip
 GATEWAY_EDGES = {
     "grpc_server", "http_api", "http_door", "v1", "generators", "metrics",

@@ -19,6 +19,7 @@ from chat_gateway.composition import (
     read_policies,
 )
 from chat_gateway.generators.protocol import Generator
+from chat_gateway.listening import require_free
 from chat_gateway.metrics import Metrics, metrics_server
 from chat_gateway.serving import EXIT_UNFINISHED
 from chat_gateway.serving import serve as serve_gateway
@@ -41,6 +42,9 @@ def serve(settings: GatewaySettings) -> None:
     configure_logs(settings.log_format, settings.log_level)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     policies = read_policies(settings)
+    for port in (settings.port, settings.grpc_port):
+        if port:
+            require_free(settings.host, port)
     metrics = Metrics()
     with (
         _metrics_port(settings, metrics) as metrics_port,

@@ -1,6 +1,5 @@
 """The gRPC server: it binds, answers health, and finishes what it accepted."""
 
-import asyncio
 from types import TracebackType
 from typing import Self
 
@@ -12,6 +11,7 @@ from grpc_reflection.v1alpha import reflection
 from chat_gateway.grpc_server.interceptor import CallInterceptor
 from chat_gateway.grpc_server.options import GrpcOptions
 from chat_gateway.grpc_server.servicer import ChatServicer
+from chat_gateway.listening import require_free
 from chat_gateway.metrics import Metrics
 from chat_gateway.v1 import chat_pb2, chat_pb2_grpc
 from guard_service.moderation import ConfigurationError
@@ -42,7 +42,7 @@ class ChatServer:
         self.port = 0
 
     async def __aenter__(self) -> Self:
-        await self._bind()
+        self._bind()
         await self._health.set(LIVE, health_pb2.HealthCheckResponse.SERVING)
         await self.show_ready(ready=False)
         await self._server.start()
@@ -67,14 +67,12 @@ class ChatServer:
         """Refuse new RPCs with `UNAVAILABLE`; wait this long for the rest, then end it."""
         await self._server.stop(seconds)
 
-    async def _bind(self) -> None:
+    def _bind(self) -> None:
         host, port = self._options.host, self._options.port
+        require_free(host, port)  # gRPC would not say why it cannot bind
         try:
-            # gRPC would not say why it cannot bind, and would print its own lines about it.
-            rehearsal = await asyncio.get_running_loop().create_server(asyncio.Protocol, host, port)
-            rehearsal.close()
-            await rehearsal.wait_closed()
-            self.port = self._server.add_insecure_port(f"{host}:{port}")
-        except (OSError, RuntimeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "the address is not usable"
+            address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+            self.port = self._server.add_insecure_port(address)
+        except RuntimeError as error:
+            reason = "the address is not usable"
             raise ConfigurationError(f"cannot listen on {host}:{port}: {reason}") from error

@@ -73,6 +73,19 @@ def test_a_wrong_setting_is_one_line_and_status_78():
     ]
 
 
+@pytest.mark.parametrize("name", ["--port", "--grpc-port"])
+def test_a_port_in_use_is_found_before_the_model_is_loaded(name: str):
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        port = str(held.getsockname()[1])
+        others = {"--port": "--grpc-port", "--grpc-port": "--port"}
+        finished = run("serve", name, port, others[name], "0", "--metrics-port", "none")
+
+    assert finished.returncode == 78
+    assert finished.stderr.strip() == (
+        f"chat-gateway: cannot listen on 127.0.0.1:{port}: Address already in use"
+    )
+
+
 def test_a_gateway_that_is_not_there_is_one_line_and_status_1():
     finished = run("chat", "Hello", "--url", "http://127.0.0.1:1")
 
