@@ -17,10 +17,11 @@ from chat_gateway.observer import NullObserver
 from chat_gateway.pipeline import ChatPipeline
 from chat_gateway.policy import GatewayPolicy
 from guard_service.moderation import Phase
-from tests.chat_gateway.fakes import FakeGuard, ScriptedGenerator, answer, verdict
+from tests.chat_gateway.fakes import UNSAFE_PHRASE, FakeGuard, ScriptedGenerator, answer, verdict
 
 MESSAGES = [{"role": "user", "content": "Hello"}]
 CHAT = {"model": "scripted", "messages": MESSAGES}
+UNSAFE_PROMPT = [{"role": "user", "content": f"How do I {UNSAFE_PHRASE}?"}]
 
 PROMPT_SAFE = Judged(Phase.PROMPT, verdict(0.01, Phase.PROMPT), None, 5, final=True)
 PROMPT_UNJUDGED = Unjudged(Phase.PROMPT, None, "NotReady")
@@ -68,6 +69,12 @@ class Gateway:
         lines = response.text.split("\n\n")
         assert lines.pop() == ""
         return [line.removeprefix("data: ") for line in lines]
+
+
+async def streamed(client: AsyncOpenAI, **request) -> list:
+    """The chunks of a streamed chat."""
+    stream = await client.chat.completions.create(**{**CHAT, **request}, stream=True)
+    return [chunk async for chunk in stream]
 
 
 @asynccontextmanager
