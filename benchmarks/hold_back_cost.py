@@ -1,0 +1,240 @@
+"""What hold-back costs and what it stops, for several settings of its checkpoints.
+
+Labelled answers are played at a stated speed, on a virtual clock on which every check takes a
+stated time, through the real pipeline with the embedded guard. Told for each setting: how long the
+first text is delayed, how much of unsafe answers gets out, and how many tokens the guard reads,
+against sending it the whole text for every check.
+"""
+
+import asyncio
+import gzip
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from statistics import median
+from typing import Annotated, Any
+
+import typer
+from matplotlib.figure import Figure
+from rich.progress import track
+
+from benchmarks.guard_models import FORMAT, embedded_engine
+from benchmarks.report import Output, Quick, Threads, show, use_threads, write
+from chat_gateway.chat import ChatMessage, ChatRequest, Judged, TextDelta
+from chat_gateway.observer import NullObserver
+from chat_gateway.pipeline import ChatPipeline
+from chat_gateway.policy import Checkpoints, GatewayPolicy, Mode
+from guard_service.decision import decide
+from guard_service.engine.protocol import Judgement, Session
+from guard_service.engine.transformers_engine import TransformersEngine
+from guard_service.moderation import Conversation, Role, Verdict
+from guard_service.policy import default_policy
+from tests.chat_gateway.fakes import (
+    FakeGuard,
+    ScriptedGenerator,
+    Stall,
+    answer,
+    verdict,
+)
+from tests.chat_gateway.virtual_time import run_virtually
+
+POLICY = default_policy("llama-guard-2")
+CHARACTERS_PER_TOKEN = 4
+HOUR = 3600.0
+
+SETTINGS = {
+    "buffer": GatewayPolicy(mode=Mode.BUFFER),
+    "tight 20/80/160": GatewayPolicy(
+        checkpoints=Checkpoints(first_characters=20, every_characters=80, max_every_characters=160)
+    ),
+    "default 40/160/640": GatewayPolicy(),
+    "default, grey from 0.3": GatewayPolicy(hold_from=0.3),
+    "wide 160/640/1280": GatewayPolicy(
+        checkpoints=Checkpoints(
+            first_characters=160, every_characters=640, max_every_characters=1280
+        )
+    ),
+    "annotate (no hold-back)": GatewayPolicy(mode=Mode.ANNOTATE),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One labelled answer with what it answers."""
+
+    messages: tuple[ChatMessage, ...]
+    answer: str
+    unsafe: bool
+
+
+@dataclass(slots=True)
+class EngineGuard(FakeGuard):
+    """Judges with a real engine; the time that takes is not the virtual clock's."""
+
+    engine: TransformersEngine = field(kw_only=True)
+    session: Session = field(kw_only=True)
+    num_new_tokens: int = 0
+    num_resent_tokens: int = 0
+
+    async def moderate(self, *_: Any, **__: Any) -> Verdict:
+        """Every prompt passes: the answer is what is measured."""
+        return verdict(0.0)
+
+    def verdict_on(self, conversation: Conversation) -> Verdict:
+        """The engine's verdict by the default policy, and what it cost in tokens."""
+        segments = self.engine.encode(FORMAT.render(conversation, POLICY))
+        judgement = Judgement(segments, len(POLICY.categories), POLICY.lowest_threshold)
+        [scores] = self.engine.score([replace(judgement, session=self.session)])
+        if isinstance(scores, Exception):
+            raise scores
+        whole = len(segments.prefix) + len(segments.body) + len(segments.suffix)
+        self.num_new_tokens += whole - scores.num_cached_tokens
+        self.num_resent_tokens += whole
+        decision = decide(scores, POLICY)
+        return replace(
+            verdict(0.0), unsafe=decision.unsafe, unsafe_probability=decision.unsafe_probability
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """How one answer went. Times are the virtual clock's, in seconds."""
+
+    row: Row
+    first_text_delay: float | None
+    num_released: int
+    num_checks: int
+    num_new_tokens: int
+    num_resent_tokens: int
+
+    @property
+    def passed(self) -> bool:
+        """Whether all of it got out."""
+        return self.num_released == len(self.row.answer)
+
+
+def read_rows(path: Path, num_each: int, min_characters: int) -> list[Row]:
+    """The first answers of each label that are long enough to be held in parts."""
+    found: dict[str, list[Row]] = {"safe": [], "unsafe": []}
+    with gzip.open(path, "rt", encoding="utf-8") as lines:
+        for each in map(json.loads, lines):
+            text = each["messages"][-1]["content"]
+            enough = len(found[each["label"]]) >= num_each
+            if each["role"] != "agent" or len(text) < min_characters or enough:
+                continue
+            before = tuple(ChatMessage(Role(m["role"]), m["content"]) for m in each["messages"])
+            found[each["label"]].append(Row(before[:-1], text, each["label"] == "unsafe"))
+    return [*found["safe"], *found["unsafe"]]
+
+
+async def play(
+    engine: TransformersEngine,
+    row: Row,
+    policy: GatewayPolicy,
+    *,
+    tokens_per_second: float,
+    check_seconds: float,
+) -> Played:
+    """Send one answer through the pipeline at the generator's speed."""
+    pause = Stall(1 / tokens_per_second)
+    script = [
+        step for each in answer(row.answer, piece=CHARACTERS_PER_TOKEN) for step in (pause, each)
+    ]
+    session = engine.open_session()
+    guard = EngineGuard(engine=engine, session=session, check_seconds=check_seconds)
+    pipeline = ChatPipeline(guard, ScriptedGenerator(script), NullObserver())
+    request = ChatRequest(row.messages, "scripted")
+    first_text: float | None = None
+    num_released = num_checks = 0
+    began = asyncio.get_running_loop().time()
+    async for event in pipeline.chat(
+        request, policy, request_id="", deadline=time.monotonic() + HOUR
+    ):
+        if isinstance(event, TextDelta):
+            num_released += len(event.text)
+            first_text = first_text or asyncio.get_running_loop().time() - began - pause.seconds
+        elif isinstance(event, Judged) and event.choice is not None:
+            num_checks += 1
+    session.close()
+    return Played(
+        row, first_text, num_released, num_checks, guard.num_new_tokens, guard.num_resent_tokens
+    )
+
+
+def summary(name: str, played: Sequence[Played]) -> dict[str, Any]:
+    """One setting in one line."""
+    safe = [each for each in played if not each.row.unsafe]
+    unsafe = [each for each in played if each.row.unsafe]
+    delays = [each.first_text_delay for each in safe if each.first_text_delay is not None]
+    num_unsafe = sum(len(each.row.answer) for each in unsafe)
+    return {
+        "checkpoints": name,
+        "first text later s": median(delays) if delays else None,
+        "unsafe characters out %": 100 * sum(each.num_released for each in unsafe) / num_unsafe,
+        "unsafe answers out whole": sum(each.passed for each in unsafe),
+        "safe answers blocked": sum(not each.passed for each in safe),
+        "checks per answer": sum(each.num_checks for each in safe) / len(safe),
+        "x fewer tokens": sum(each.num_resent_tokens for each in safe)
+        / sum(each.num_new_tokens for each in safe),
+    }
+
+
+def plot(rows: Sequence[dict[str, Any]], path: Path) -> None:
+    """Unsafe characters that got out against the delay of the first text."""
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.subplots()
+    for row in rows:
+        point = (row["first text later s"], row["unsafe characters out %"])
+        axes.plot(*point, "o")
+        axes.annotate(row["checkpoints"], point, xytext=(6, 6), textcoords="offset points")
+    axes.set_xlabel("first text later by (median, seconds)")
+    axes.set_ylabel("characters of unsafe answers released, %")
+    axes.set_ylim(0, 105)
+    axes.margins(x=0.25)
+    figure.savefig(path, dpi=120)
+
+
+def main(
+    data: Annotated[Path, typer.Argument(help="Gzipped JSON lines of labelled answers.")],
+    *,
+    num_each: int = 20,
+    min_characters: int = 400,
+    tokens_per_second: float = 50.0,
+    check_seconds: float = 0.05,
+    chart: Annotated[Path | None, typer.Option(help="Where to draw the chart.")] = None,
+    threads: Threads = 0,
+    quick: Quick = False,
+    output: Output = None,
+) -> None:
+    """Play the same answers through every setting."""
+    engine = embedded_engine()
+    use_threads(threads)
+    engine.prepare(len(POLICY.categories))
+    rows = read_rows(data, 2 if quick else num_each, min_characters)
+    lines = []
+    for name, policy in SETTINGS.items():
+        played = [
+            run_virtually(
+                play(
+                    engine,
+                    row,
+                    policy,
+                    tokens_per_second=tokens_per_second,
+                    check_seconds=check_seconds,
+                )
+            )
+            for row in track(rows, name)
+        ]
+        lines.append(summary(name, played))
+    show(
+        f"{len(rows)} answers at {tokens_per_second:g} tokens/s, {check_seconds:g} s a check", lines
+    )
+    write("hold_back_cost", {"answers": len(rows), "rows": lines}, quick=quick, output=output)
+    if chart is not None:
+        plot(lines, chart)
+
+
+if __name__ == "__main__":
+    typer.run(main)
