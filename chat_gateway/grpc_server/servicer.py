@@ -12,11 +12,8 @@ from chat_gateway.chat import (
     ChatRequest,
     ChoiceFinished,
     FinishReason,
-    GuardUnavailable,
     InvalidChat,
-    Judged,
     TooBusy,
-    Unjudged,
 )
 from chat_gateway.generators.protocol import Generator
 from chat_gateway.grpc_server.call import Context, seconds_left
@@ -26,9 +23,8 @@ from chat_gateway.grpc_server.request import chat_request
 from chat_gateway.grpc_server.request_id import name_request
 from chat_gateway.grpc_server.status import REQUEST_ID
 from chat_gateway.grpc_server.whole import WholeChat
-from chat_gateway.iteration import closed_after
 from chat_gateway.pipeline import ChatPipeline
-from chat_gateway.policy import GatewayPolicy, Mode
+from chat_gateway.policy import GatewayPolicy
 from chat_gateway.v1 import chat_pb2, chat_pb2_grpc
 
 
@@ -120,20 +116,12 @@ class ChatServicer(chat_pb2_grpc.ChatServiceServicer):
             raise InvalidChat("prompt.policy_id", "no policy of that name may be chosen here")
         return self._policies[policy_id]
 
-    async def _events(self, chat: _Chat, context: Context) -> AsyncGenerator[ChatEvent, None]:
-        """What the caller may be told of the pipeline's events."""
+    def _events(self, chat: _Chat, context: Context) -> AsyncGenerator[ChatEvent, None]:
         longest = self._options.max_chat_seconds
         deadline = time.monotonic() + _least(seconds_left(context), longest)
-        told = self._pipeline.chat(
+        return self._pipeline.chat(
             chat.request, chat.policy, request_id=chat.opened.request_id, deadline=deadline
         )
-        silent = chat.policy.mode is Mode.SHADOW
-        async with closed_after(told) as events:
-            async for event in events:
-                if isinstance(event, Blocked) and event.choice is None and event.verdict is None:
-                    raise GuardUnavailable("the guard reached no verdict")
-                if not (silent and isinstance(event, Judged | Unjudged)):
-                    yield event
 
 
 def _ends_of_blocked(event: ChatEvent, num_choices: int) -> Iterator[ChoiceFinished]:
