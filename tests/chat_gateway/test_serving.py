@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,7 +20,7 @@ from chat_gateway.serving import EXIT_DRAINED, EXIT_UNFINISHED, Front, running, 
 from chat_gateway.settings import GatewaySettings, load
 from chat_gateway.token_limit import TokenLimit
 from guard_service.moderation import ConfigurationError
-from tests.chat_gateway.fakes import FakeGuard, ScriptedGenerator, answer
+from tests.chat_gateway.fakes import UNSAFE_PHRASE, FakeGuard, ScriptedGenerator, answer
 
 PATIENT = httpx.Timeout(60.0)
 CHAT = {"model": "scripted", "messages": [{"role": "user", "content": "Hello"}]}
@@ -185,3 +186,21 @@ def test_what_the_settings_name_is_what_the_package_ships():
     demonstration = Path(read_policies.__code__.co_filename).parent / "policies"
 
     assert read_policies(load({"policies": str(demonstration / "demonstration.yaml")})).by_id
+
+
+async def test_a_person_can_talk_with_it_from_the_terminal():
+    async with fronted(FakeGuard()) as (front, _, _):
+        chat = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "chat_gateway", "chat"),
+            *("--url", f"http://127.0.0.1:{front.http_port}"),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            cwd=Path(__file__).parents[2],
+        )
+        output, _ = await chat.communicate(f"Hello\nHow do I {UNSAFE_PHRASE}?\n".encode())
+
+    told = output.decode()
+    assert chat.returncode == 0
+    assert "Talking with scripted" in told
+    assert told.index("All is fine.") < told.index("response: safe")
+    assert "prompt: blocked (S9 Test Hazard)" in told
