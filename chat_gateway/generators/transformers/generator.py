@@ -3,9 +3,10 @@
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import TypeVar
 
 from chat_gateway.chat import (
     ChatRequest,
@@ -22,6 +23,7 @@ from chat_gateway.generators.transformers.chat_prompt import ChatPrompts
 from chat_gateway.generators.transformers.sampling_limits import check_sampling
 from chat_gateway.generators.transformers.writing import Draw, Emit, LlamaWriter
 
+_T = TypeVar("_T")
 _TEMPERATURE, _TOP_P = 0.6, 0.9  # what Llama 3 Instruct was published with
 _BUSY_PAUSE_SECONDS = 2.0
 _A_FEW_TOKENS = Draw(temperature=0.0, top_p=1.0, max_tokens=4)
@@ -35,9 +37,13 @@ class _Answer:
         self._events: asyncio.Queue[GeneratorEvent | None] = asyncio.Queue()
         self._cancelled = threading.Event()
 
-    def put(self, event: GeneratorEvent | None) -> None:
-        """Hand on an event, or None as the last; called by the model's thread."""
+    def put(self, event: GeneratorEvent) -> None:
+        """Hand on an event; called by the model's thread."""
         self._loop.call_soon_threadsafe(self._events.put_nowait, event)
+
+    def end(self, then: Callable[[], None]) -> None:
+        """Do a last thing, then say that there are no more; called by the model's thread."""
+        self._loop.call_soon_threadsafe(self._end, then)
 
     async def get(self, deadline: float) -> GeneratorEvent | None:
         """The next event, or None after the last.
@@ -45,11 +51,11 @@ class _Answer:
         Raises:
             OutOfTime: the deadline passed first.
         """
-        try:
-            async with asyncio.timeout(deadline - time.monotonic()):
-                return await self._events.get()
-        except TimeoutError:
-            raise OutOfTime("the model did not finish before the deadline") from None
+        return await _before(deadline, self._events.get())
+
+    def _end(self, then: Callable[[], None]) -> None:
+        then()
+        self._events.put_nowait(None)
 
     def cancel(self) -> None:
         """Ask the model to stop at the next token."""
@@ -58,6 +64,14 @@ class _Answer:
     def is_cancelled(self) -> bool:
         """Whether nobody wants the rest."""
         return self._cancelled.is_set()
+
+
+async def _before(deadline: float, awaited: Awaitable[_T]) -> _T:
+    try:
+        async with asyncio.timeout(deadline - time.monotonic()):
+            return await awaited
+    except TimeoutError:
+        raise OutOfTime("the model did not finish before the deadline") from None
 
 
 class TransformersGenerator:
@@ -83,6 +97,7 @@ class TransformersGenerator:
         self._max_context_tokens = max_context_tokens
         self._default_answer_tokens = default_answer_tokens
         self._max_waiting = max_waiting
+        self._turn = asyncio.Lock()
         self._answers: set[_Answer] = set()
         self._closed = False
         self._failed_last = False
@@ -124,16 +139,10 @@ class TransformersGenerator:
             # A long prompt takes a while to read, and nobody else should wait for it.
             prompt = await asyncio.to_thread(self._prompts.encode, request.messages)
             draw = self._draw(request.sampling, len(prompt))
-            if time.monotonic() >= deadline:
-                raise OutOfTime("the deadline passed before the model could begin")
+            await self._take_turn(deadline)
             written = self._begin(prompt, draw, answer)
-            try:
-                while (event := await answer.get(deadline)) is not None:
-                    yield event
-            finally:
-                written.cancel()
-            if written.cancelled():
-                raise GeneratorFailed("the model is shutting down")
+            while (event := await answer.get(deadline)) is not None:
+                yield event
             written.result()
 
     def warm_up(self) -> None:
@@ -155,13 +164,21 @@ class TransformersGenerator:
         self._closed = True
         for answer in self._answers:
             answer.cancel()
-        await asyncio.to_thread(self._thread.shutdown, cancel_futures=True)
+        await asyncio.to_thread(self._thread.shutdown)
+
+    async def _take_turn(self, deadline: float) -> None:
+        """Wait until the model is free; who leaves the queue leaves nothing behind in it."""
+        if time.monotonic() >= deadline:
+            raise OutOfTime("the deadline passed before the model could begin")
+        await _before(deadline, self._turn.acquire())
+        if self._closed:
+            self._turn.release()
+            raise GeneratorFailed("the model is shutting down")
 
     def _begin(self, prompt: list[int], draw: Draw, answer: _Answer) -> Future[None]:
-        if self._closed:
-            raise GeneratorFailed("the model is shutting down")
+        """Give the turn to the model's thread, which hands it on when it has really stopped."""
         written = self._thread.submit(self._write, prompt, draw, answer.put, answer.is_cancelled)
-        written.add_done_callback(lambda _: answer.put(None))
+        written.add_done_callback(lambda _: answer.end(self._turn.release))
         return written
 
     def _try_out(self) -> Future[None]:
@@ -206,9 +223,8 @@ class TransformersGenerator:
     ) -> None:
         """Runs on the model's thread."""
         try:
-            if not is_cancelled():
-                self._writer.write(prompt, draw, emit, is_cancelled)
-                self._failed_last = False
+            self._writer.write(prompt, draw, emit, is_cancelled)
+            self._failed_last = False
         except GatewayError:
             raise
         except Exception as error:

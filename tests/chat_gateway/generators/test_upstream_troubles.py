@@ -26,6 +26,7 @@ from chat_gateway.generators.openai import OpenAIGenerator
 from chat_gateway.generators.upstream import Patience
 from guard_service.moderation import ConfigurationError, Role
 from tests.chat_gateway.upstreams import (
+    EVENTS,
     Script,
     Upstream,
     answering,
@@ -47,6 +48,7 @@ SECRET = "the server's secret words"
 KEY = "sk-secret"
 HELLO = ChatRequest((ChatMessage(Role.USER, "Hello"),), "stub")
 SAYS_HI = b"data: " + json.dumps(chunk("Hi")).encode() + b"\n\n"
+FINISHES = b"data: " + json.dumps(chunk(finish="stop")).encode() + b"\n\n"
 
 
 @asynccontextmanager
@@ -100,7 +102,10 @@ BROKEN_STREAMS = {
     "it sends a nameless tool call": telling([chunk(delta={"tool_calls": [{"index": 0}]})]),
     "it reports an error": telling([chunk("Hi"), openai_error(SECRET, "server_error")]),
     "it reports an error as TGI does": telling([chunk("Hi"), tgi_error(SECRET, "generation")]),
+    "it ends mid-event after the finish": blurting(SAYS_HI + FINISHES + b'data: {"choices"'),
     "it answers in JSON": blurting(json.dumps(chunk(SECRET)).encode(), "application/json"),
+    "it calls its events JSON": blurting(SAYS_HI + FINISHES, "application/json"),
+    "it compresses its answer": refusing(200, SAYS_HI + FINISHES, EVENTS, content_encoding="br"),
     "it answers in HTML": blurting(SECRET.encode(), "text/html; charset=utf-8"),
     "it redirects": refusing(302, SECRET, location="http://127.0.0.1:1/"),
     "it refuses the key": refusing(401, openai_error(SECRET)),

@@ -394,6 +394,7 @@ async def test_the_first_text_is_out_while_the_model_still_writes(
         assert isinstance(await anext(events), TextDelta)
         with Gate(generator) as gate:
             assert await asyncio.to_thread(gate.inside.wait, 60)
+    await until_idle(generator)
 
 
 async def test_a_passed_deadline_never_reaches_the_model(generator: TransformersGenerator):
@@ -405,3 +406,16 @@ async def test_a_passed_deadline_never_reaches_the_model(generator: Transformers
         await until_idle(generator)
 
     assert gate.num_steps == 0
+
+
+async def test_who_leaves_the_queue_leaves_nothing_behind(generator: TransformersGenerator):
+    with Gate(generator) as gate:
+        running = asyncio.create_task(events_of(generator, asking(max_tokens=2)))
+        await asyncio.to_thread(gate.inside.wait, 60)
+        for _ in range(5):
+            with pytest.raises(OutOfTime):
+                async for _ in generator.generate(asking(), deadline=time.monotonic() + 0.05):
+                    pass
+        assert generator._thread._work_queue.empty()
+        gate.open()
+        assert finishes(await running)
