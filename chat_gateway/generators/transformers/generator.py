@@ -77,7 +77,8 @@ async def _before(deadline: float, awaited: Awaitable[_T]) -> _T:
 class TransformersGenerator:
     """Answers one chat at a time; up to `max_waiting` more wait for their turn.
 
-    A prompt and its answer share `max_context_tokens`; an answer whose length the caller leaves
+    It belongs to the event loop that first asks it. A prompt and its answer share
+    `max_context_tokens`; an answer whose length the caller leaves
     open may have `default_answer_tokens`.
     """
 

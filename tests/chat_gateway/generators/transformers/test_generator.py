@@ -3,12 +3,13 @@
 import asyncio
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
 from typing import Self
 
 import pytest
+import pytest_asyncio
 import torch
 
 from chat_gateway.chat import (
@@ -37,6 +38,9 @@ from tests.chat_gateway.chat_models import llama3_chat_tokenizer, save_chat_llam
 MESSAGES = (ChatMessage(Role.USER, "Tell me a story about a \u732b."),)
 CONTEXT = 512
 
+# A loaded generator belongs to one event loop.
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -56,11 +60,11 @@ def load(folder: Path, **options) -> TransformersGenerator:
     )
 
 
-@pytest.fixture(scope="module")
-def generator(folder: Path) -> Iterator[TransformersGenerator]:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def generator(folder: Path) -> AsyncIterator[TransformersGenerator]:
     loaded = load(folder, max_waiting=1)
     yield loaded
-    asyncio.run(loaded.close())
+    await loaded.close()
 
 
 def asking(**sampling) -> ChatRequest:
@@ -164,7 +168,9 @@ async def test_what_began_like_a_stop_string_is_shown_at_the_end(generator: Tran
     assert finishes(events) == [ChoiceFinished(0, FinishReason.LENGTH)]
 
 
-def test_both_terminators_end_an_answer_whatever_the_files_say(generator: TransformersGenerator):
+async def test_both_terminators_end_an_answer_whatever_the_files_say(
+    generator: TransformersGenerator,
+):
     assert generator._writer.terminators == (128_001, 128_009)
 
 
@@ -349,7 +355,7 @@ async def test_a_model_that_fails_says_so_and_is_ready_again_when_it_works(
         ("stop", {"stop": ("a",) * 17}),
     ],
 )
-def test_what_cannot_be_drawn_is_refused(
+async def test_what_cannot_be_drawn_is_refused(
     generator: TransformersGenerator, param: str, sampling: dict
 ):
     with pytest.raises(InvalidChat) as refused:
@@ -362,14 +368,14 @@ def test_what_cannot_be_drawn_is_refused(
     ("param", "more"),
     [("tools", {"tools": ({"type": "function"},)}), ("tool_choice", {"tool_choice": "auto"})],
 )
-def test_tools_are_refused(generator: TransformersGenerator, param: str, more: dict):
+async def test_tools_are_refused(generator: TransformersGenerator, param: str, more: dict):
     with pytest.raises(InvalidChat) as refused:
         generator.check(ChatRequest(MESSAGES, "babbler", **more))
 
     assert refused.value.param == param
 
 
-def test_another_model_is_unknown(generator: TransformersGenerator):
+async def test_another_model_is_unknown(generator: TransformersGenerator):
     with pytest.raises(UnknownModel, match="must be babbler"):
         generator.check(ChatRequest(MESSAGES, "other"))
 
