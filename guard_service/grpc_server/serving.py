@@ -14,7 +14,7 @@ from guard_service.moderator import Moderator
 
 EXIT_DRAINED = 0
 EXIT_UNFINISHED = 1
-"""The drain was cut short or the service failed. A hanging model may still hold its thread then:
+"""Stopped while warming up, drain cut short, or failed. The model may still hold its thread then:
 a caller who wants the process gone must not wait for threads."""
 
 
@@ -30,10 +30,9 @@ async def serve(
     """
     with _stop_signals() as (told_to_stop, told_again):
         async with GuardServer(moderator, batcher, options, metrics) as server:
-            if await _is_first(server.run(), told_to_stop.wait()):
-                return EXIT_UNFINISHED
-            if await _is_first(told_again.wait(), server.drain()):
-                return EXIT_UNFINISHED
+            failed = await _is_first(server.run(), told_to_stop.wait())
+            if not failed and server.is_welcoming:
+                await _is_first(told_again.wait(), server.drain())
             return EXIT_DRAINED if server.is_drained else EXIT_UNFINISHED
 
 
