@@ -13,7 +13,7 @@ from tests.models import SMALL, WIDE_HEADS, Shape, save_grammatical_llama
 from tests.reference import Reference, ReferenceVerdict
 from tests.running import loaded_engine, running_moderator
 
-NUM_RANDOM, NUM_EMBEDDED = 150, 20
+NUM_RANDOM, NUM_EMBEDDED = 150, 16
 
 
 def require_equal(equality: Equality) -> None:
