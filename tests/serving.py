@@ -143,5 +143,5 @@ async def failure_of(call: Awaitable[object]) -> grpc.aio.AioRpcError:
 
 async def until(condition: Callable[[], bool]) -> None:
     """Wait for something that is bound to happen."""
-    while not condition():
+    while not condition():  # noqa: ASYNC110 - not everything has an event
         await asyncio.sleep(0.005)

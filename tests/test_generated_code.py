@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -44,8 +45,8 @@ def test_every_part_of_the_contract_is_explained():
 
     unexplained = [
         line
-        for before, line in zip(lines, lines[1:], strict=False)
-        if (line.startswith(declared) or "= " in line and line.endswith(";"))
+        for before, line in pairwise(lines)
+        if (line.startswith(declared) or ("= " in line and line.endswith(";")))
         and not line.startswith(("//", "syntax"))
         and not before.startswith("//")
     ]

@@ -33,7 +33,7 @@ _log = structlog.get_logger(__name__)
 class GuardServer:
     """Serves a moderator while its async context lasts, and runs the batcher behind it.
 
-    In the context the port is bound and health is answered; `welcome`, or `run`, lets requests in.
+    In the context the port is bound and health is answered; `welcome` lets requests in.
     """
 
     def __init__(
@@ -91,9 +91,8 @@ class GuardServer:
         await self._health.welcome(work=True)
         _log.info("ready", port=self.port, model=self._moderator.model.id)
 
-    async def run(self) -> None:
-        """Welcome requests; return when the service can no longer work, which it should never."""
-        await self.welcome()
+    async def failed(self) -> None:
+        """Return when the service can no longer work, which it should never."""
         await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in self._tasks:
             if task.done() and not task.cancelled() and (error := task.exception()):

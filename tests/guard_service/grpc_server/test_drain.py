@@ -13,7 +13,10 @@ from pathlib import Path
 import grpc
 import pytest
 
-from tests.serving import QUICK, asking, delta, opening, running_server, until
+from guard_service.batcher import Batcher
+from guard_service.grpc_server.serving import serve
+from tests.fakes import FakeEngine
+from tests.serving import QUICK, asking, composed, delta, opening, running_server, until
 
 ROOT = Path(__file__).parents[3]
 
@@ -64,6 +67,23 @@ async def test_a_drain_does_not_wait_for_ever():
         assert not call.done()
 
 
+class DyingBatcher(Batcher):
+    """Feeds nothing to anybody."""
+
+    async def run(self) -> None:
+        raise ZeroDivisionError
+
+
+async def test_a_service_that_can_no_longer_work_ends():
+    engine = FakeEngine()
+    moderator, _, metrics = composed(engine)
+    dying = DyingBatcher(
+        engine, max_batch_tokens=1, max_queue_items=1, max_queue_tokens=1, observer=metrics
+    )
+
+    assert await serve(moderator, dying, QUICK, metrics) == 1
+
+
 @asynccontextmanager
 async def served(
     *arguments: str, event: bytes = b"event=ready"
@@ -105,7 +125,7 @@ async def test_a_signal_ends_the_process_with_nothing_lost(number: signal.Signal
     ):
         await channel.channel_ready()
         calls = [asyncio.create_task(outcome(channel, f"request {i}")) for i in range(100)]
-        await asyncio.sleep(random.uniform(0.05, 0.2))  # noqa: S311 - any moment will do
+        await asyncio.sleep(random.uniform(0.05, 0.2))
         process.send_signal(number)
         outcomes = await asyncio.gather(*calls)
         exit_code = await process.wait()

@@ -24,6 +24,14 @@ async def healths_of(service: Service) -> dict[str, bool]:
     return {name: await health_of(service, name) == SERVING for name in (OVERALL, LIVE, READY)}
 
 
+async def heard(service: Service, status: int) -> None:
+    """Wait until the service says this of its liveness."""
+    stub = health_pb2_grpc.HealthStub(service.channel)
+    async for response in stub.Watch(health_pb2.HealthCheckRequest(service=LIVE)):
+        if response.status == status:
+            return
+
+
 async def test_a_welcoming_service_is_live_and_ready():
     async with running_server() as service:
         assert await healths_of(service) == {OVERALL: True, LIVE: True, READY: True}
@@ -60,13 +68,11 @@ async def test_work_without_progress_ends_liveness_and_progress_brings_it_back()
         service.engine.hold()
         stuck = asyncio.ensure_future(_moderate(service))
         await service.engine.until_busy()
-        while await health_of(service, LIVE) == SERVING:
-            await asyncio.sleep(0.02)
+        await heard(service, NOT_SERVING)
         during = await healths_of(service)
         service.engine.release()
         await stuck
-        while await health_of(service, LIVE) == NOT_SERVING:
-            await asyncio.sleep(0.02)
+        await heard(service, SERVING)
 
         assert during == {OVERALL: False, LIVE: False, READY: False}
         assert await healths_of(service) == {OVERALL: True, LIVE: True, READY: True}

@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[3]
 CANARY = "canary-7f3a"
 
-PROGRAM = f'''
+PROGRAM = f"""
 import asyncio, grpc
 from guard_service.logs import configure_logs
 from guard_service.v1 import guard_pb2
@@ -51,7 +51,7 @@ async def main():
             print(error.code(), error.details())
 
 asyncio.run(main())
-'''
+"""
 
 
 @pytest.mark.parametrize("log_format", ["console", "json"])

@@ -54,7 +54,7 @@ async def test_a_foreign_address_is_one_clear_line():
 
 async def test_a_model_without_verdicts_is_never_served():
     babbling = FakeEngine(lambda _text, num_categories: scores(float("nan"), num_categories))
-    with pytest.raises(ConfigurationError, match="^the model gives no verdicts: "):
+    with pytest.raises(ConfigurationError, match=r"^the model gives no verdicts: "):
         async with running_server(babbling):
             pass
 
