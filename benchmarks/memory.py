@@ -27,7 +27,7 @@ CALLERS = 8
 BATCH = 4
 PATIENCE_SECONDS = 3600.0
 LONGEST_BYTES = 262_144  # the default of max_content_bytes
-PATIENT = {"max_wait_seconds": PATIENCE_SECONDS, "stall_seconds": PATIENCE_SECONDS}
+PATIENT: dict[str, Any] = {"max_wait_seconds": PATIENCE_SECONDS, "stall_seconds": PATIENCE_SECONDS}
 
 
 async def mixed_request(client: GuardClient, rng: random.Random, text: Conversation) -> None:

@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -108,9 +109,8 @@ def main(
         for subject in subjects(models.split(","), Path(scratch), seed):
             task = progress.add_task(subject.name, total=WAYS * count)
             began = time.monotonic()
-            expected, equality = asyncio.run(
-                examine(subject, count, seed, lambda task=task: progress.advance(task))
-            )
+            tick = partial(progress.advance, task)
+            expected, equality = asyncio.run(examine(subject, count, seed, tick))
             seconds = round(time.monotonic() - began)
             rows += [row | {"seconds": seconds} for row in rows_of(subject, expected, equality)]
     show(f"{count} conversations per model", rows)

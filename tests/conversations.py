@@ -13,8 +13,8 @@ antidisestablishmentarianism 你好 世界 привет мир こんにちは �
 """
 WORDS = PHRASES.split()
 SEPARATORS = (" ", " ", " ", " ", " ", "  ", "\n", "\n\n", "\t", ", ", ". ", "! ", "? ", " - ", "")
-SCRIPTS = ((0x20, 0x7E), (0xA1, 0x24F), (0x370, 0x3FF), (0x400, 0x4FF), (0x4E00, 0x9FFF))
-SCRIPTS = (*SCRIPTS, (0x1F300, 0x1F64F), (0x2000, 0x200A), (0x300, 0x36F))
+LETTERS = ((0x20, 0x7E), (0xA1, 0x24F), (0x370, 0x3FF), (0x400, 0x4FF), (0x4E00, 0x9FFF))
+SYMBOLS = ((0x1F300, 0x1F64F), (0x2000, 0x200A), (0x300, 0x36F))
 
 SUBJECTS = (
     "my neighbour", "a colleague", "my sister", "the landlord", "a stranger", "our teacher",
@@ -81,7 +81,7 @@ def random_text(rng: random.Random) -> str:
 def _random_word(rng: random.Random) -> str:
     if rng.random() < 0.7:
         return rng.choice(WORDS)
-    first, last = rng.choice(SCRIPTS)
+    first, last = rng.choice((*LETTERS, *SYMBOLS))
     return "".join(chr(rng.randint(first, last)) for _ in range(rng.randint(1, 4)))
 
 

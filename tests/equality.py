@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -127,13 +127,11 @@ async def _compare_stream(
 
 async def checkpoints(
     moderator: Moderator, conversation: Conversation, pieces: Sequence[str]
-) -> AsyncIterator[Checkpoint]:
+) -> AsyncGenerator[Checkpoint, None]:
     """Stream the last message in these pieces, waiting for a checkpoint after each."""
     *history, growing = conversation
-    async with (
-        moderator.open_stream((*history, replace(growing, content=""))) as stream,
-        aclosing(stream.checkpoints(deadline=None)) as reached,
-    ):
+    async with moderator.open_stream((*history, replace(growing, content=""))) as stream:
+        reached = stream.checkpoints(deadline=None)
         text = ""
         for piece in pieces[:-1]:
             text += piece
