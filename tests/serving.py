@@ -94,9 +94,12 @@ async def running_server(
         if welcome:
             await server.welcome()
             engine.journal.clear()
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
-            yield Service(engine, moderator, batcher, metrics, server, channel)
-        engine.release()
+        try:
+            async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+                yield Service(engine, moderator, batcher, metrics, server, channel)
+        finally:
+            # A held engine never lets go of its thread, and Python would wait for it.
+            engine.release()
 
 
 def asking(*contents: str, **fields: str) -> guard_pb2.ModerateRequest:
