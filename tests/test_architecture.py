@@ -14,7 +14,7 @@ PACKAGE = ROOT / "guard_service"
 
 DOMAIN = {
     "moderation", "policy", "policy_file", "prompt_formats", "neutralise", "limits", "observer",
-    "batcher", "moderator", "windows", "stream",
+    "batcher", "moderator", "decision", "validation", "windows", "stream",
 }  # fmt: skip
 WIRE_LIBRARIES = {"grpc", "grpc_health", "grpc_reflection", "google"}
 MODEL_LIBRARIES = {"torch", "transformers", "peft", "accelerate", "safetensors", "tokenizers"}
