@@ -134,17 +134,27 @@ class GuardServer:
 
     async def _bind(self) -> None:
         host, port = self._options.host, self._options.port
+        require_free(host, port)
         try:
-            # gRPC would not say why it cannot bind, and would print its own lines about it.
-            rehearsal = await asyncio.get_running_loop().create_server(asyncio.Protocol, host, port)
-            rehearsal.close()
-            await rehearsal.wait_closed()
-            self.port = self._server.add_insecure_port(f"{host}:{port}")
-        except socket.gaierror as error:
-            raise ConfigurationError(f"cannot listen on {host}:{port}: {error.strerror}") from error
-        except OSError as error:
-            # The event loop wraps the reason in words of its own.
-            reason = os.strerror(error.errno or 0)
-            raise ConfigurationError(f"cannot listen on {host}:{port}: {reason}") from error
+            address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+            self.port = self._server.add_insecure_port(address)
         except RuntimeError as error:
             raise ConfigurationError(f"cannot listen on {host}:{port}") from error
+
+
+def require_free(host: str, port: int) -> None:
+    """Find out whether a server could listen here; port 0 always can.
+
+    gRPC would not say why it cannot bind, and a model may take minutes to load before it tries.
+
+    Raises:
+        ConfigurationError: One line with the reason.
+    """
+    try:
+        family, *_ = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.create_server((host, port), family=family):
+            pass
+    except OSError as error:
+        # Python adds words of its own to a reason that has a number.
+        reason = os.strerror(error.errno) if (error.errno or 0) > 0 else error.strerror
+        raise ConfigurationError(f"cannot listen on {host}:{port}: {reason}") from error

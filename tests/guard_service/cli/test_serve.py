@@ -75,3 +75,12 @@ def test_a_metrics_port_in_use_is_one_line():
 
     assert finished.status == 78
     assert finished.one_line.startswith(f"cannot serve metrics on 127.0.0.1:{port}")
+
+
+def test_a_port_in_use_is_one_line_before_any_model_is_loaded():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        finished = run("serve", "--port", str(port), "--metrics-port", "none")
+
+    assert finished.status == 78
+    assert finished.one_line == f"cannot listen on 127.0.0.1:{port}: Address already in use"
