@@ -156,5 +156,6 @@ def require_free(host: str, port: int) -> None:
             pass
     except OSError as error:
         # Python adds words of its own to a reason that has a number.
-        reason = os.strerror(error.errno) if (error.errno or 0) > 0 else error.strerror
+        number = error.errno or 0
+        reason = os.strerror(number) if number > 0 else error.strerror
         raise ConfigurationError(f"cannot listen on {host}:{port}: {reason}") from error
