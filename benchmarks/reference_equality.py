@@ -22,7 +22,7 @@ from benchmarks.report import Output, Quick, Threads, show, use_threads, write
 from guard_service.embedded import ADAPTER
 from guard_service.moderation import Conversation
 from tests.conversations import everyday_conversations, random_conversations
-from tests.equality import Comparison, Equality, compare, expectations
+from tests.equality import MAX_PIECES, Comparison, Equality, compare, expectations
 from tests.models import NO_GROUPS, SMALL, WIDE_HEADS, Shape, save_grammatical_llama
 from tests.reference import Reference, ReferenceVerdict
 from tests.running import loaded_engine, running_moderator
@@ -55,7 +55,7 @@ def subjects(names: Sequence[str], scratch: Path, seed: int) -> Iterator[Subject
 
 
 async def examine(
-    subject: Subject, count: int, seed: int, tick: Callable[[], None]
+    subject: Subject, count: int, seed: int, pieces: int, tick: Callable[[], None]
 ) -> tuple[list[ReferenceVerdict], Equality]:
     """Ask the reference first, then the service in every way."""
     conversations = list(subject.draw(seed, count))
@@ -64,7 +64,9 @@ async def examine(
     del reference
     engine = loaded_engine(subject.folder, subject.adapter)
     async with running_moderator(engine) as moderator:
-        equality = await compare(moderator, conversations, expected, seed=seed, tick=tick)
+        equality = await compare(
+            moderator, conversations, expected, seed=seed, max_pieces=pieces, tick=tick
+        )
     return expected, equality
 
 
@@ -97,11 +99,15 @@ def main(
     conversations: int = 2000,
     models: str = "small,wide heads,no groups,embedded",
     seed: int = 1,
+    pieces: int = MAX_PIECES,
     threads: Threads = 0,
     quick: Quick = False,
     output: Output = None,
 ) -> None:
-    """Compare every model, and exit with 1 if any verdict, list or probability strays."""
+    """Compare every model, and exit with 1 if any verdict, list or probability strays.
+
+    Each answer is streamed in up to PIECES pieces; fewer make a long run shorter.
+    """
     use_threads(threads)
     count = 10 if quick else conversations
     rows: list[dict[str, Any]] = []
@@ -110,7 +116,7 @@ def main(
             task = progress.add_task(subject.name, total=WAYS * count)
             began = time.monotonic()
             tick = partial(progress.advance, task)
-            expected, equality = asyncio.run(examine(subject, count, seed, tick))
+            expected, equality = asyncio.run(examine(subject, count, seed, pieces, tick))
             seconds = round(time.monotonic() - began)
             rows += [row | {"seconds": seconds} for row in rows_of(subject, expected, equality)]
     show(f"{count} conversations per model", rows)
