@@ -14,7 +14,7 @@ from tests.reference import Reference, ReferenceVerdict
 
 MAX_PROBABILITY_DIFFERENCE = 1e-4
 MAX_TOGETHER = 16
-MAX_CHUNKS = 4
+MAX_PIECES = 4
 
 Tick = Callable[[], None]
 """Called after every verdict, to show progress."""
