@@ -17,7 +17,7 @@ from guard_service.engine.loading import ModelSpec, load_engine
 from guard_service.engine.transformers_engine import TransformersEngine
 from guard_service.observer import NullObserver
 from guard_service.prompt_formats import FORMATS
-from guard_service.settings import ModelSettings
+from guard_service.settings import ModelSettings, load
 
 FORMAT = FORMATS["llama-guard-2"]
 
@@ -32,17 +32,18 @@ class PlainModel:
     @property
     def body_flops_per_token(self) -> int:
         """Of the matrix products in the layers; attention and head are not counted."""
-        config = self.model.config
-        kv_width = config.num_key_value_heads * config.head_dim
-        attention = 2 * config.hidden_size * (config.num_attention_heads * config.head_dim)
-        attention += 2 * config.hidden_size * kv_width
-        mlp = 3 * config.hidden_size * config.intermediate_size
-        return 2 * config.num_hidden_layers * (attention + mlp)
+        layers: int = sum(
+            parameter.numel()
+            for layer in self.model.model.layers
+            for parameter in layer.parameters()
+            if parameter.dim() == 2
+        )
+        return 2 * layers
 
 
 def embedded_folder() -> Path:
     """The base model of the embedded guard, fetched if it is not there yet."""
-    return ensure(ModelSettings().cache_dir)
+    return ensure(load(ModelSettings).cache_dir)
 
 
 def embedded_engine() -> TransformersEngine:

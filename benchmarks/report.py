@@ -19,6 +19,7 @@ from rich.table import Table
 RESULTS = Path(__file__).parent / "results"
 GIB = 2**30
 MIB = 2**20
+WIDTH = 140
 
 Quick = Annotated[bool, typer.Option(help="A small sample, to see that everything runs.")]
 Threads = Annotated[
@@ -72,13 +73,15 @@ def show(title: str, rows: Sequence[Mapping[str, object]]) -> None:
         table.add_column(column, justify="left" if column == next(iter(rows[0])) else "right")
     for row in rows:
         table.add_row(*(_cell(value) for value in row.values()))
-    Console().print(table)
+    Console(width=WIDTH).print(table)
 
 
 def _cell(value: object) -> str:
     if value is None:
         return "-"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return str(value)
 
 
 def _processor() -> str:

@@ -10,7 +10,7 @@ from guard_service.engine.protocol import Judgement
 from guard_service.engine.transformers_engine import TransformersEngine
 from guard_service.moderation import Conversation, Message, ModerationError, Role
 from guard_service.policy import Policy, default_policy
-from tests.conversations import QUESTIONS, everyday_text
+from tests.conversations import HARMFUL_QUESTIONS, QUESTIONS, everyday_text
 
 MEDIAN_TOKENS, SPREAD = 60, 0.75
 MIN_TOKENS, MAX_TOKENS = 20, 300
@@ -81,4 +81,5 @@ def _drawn(engine: TransformersEngine, seed: int) -> Iterator[Conversation]:
     while True:
         length = round(MEDIAN_TOKENS * rng.lognormvariate(0, SPREAD))
         num_tokens = min(max(length, MIN_TOKENS), MAX_TOKENS)
-        yield (Message(Role.USER, text_of_length(engine, num_tokens, rng)),)
+        templates = HARMFUL_QUESTIONS if rng.random() < UNSAFE_SHARE else QUESTIONS
+        yield (Message(Role.USER, text_of_length(engine, num_tokens, rng, templates)),)

@@ -87,8 +87,9 @@ class Batcher:
 
     @property
     def oldest_age_seconds(self) -> float:
-        """How long the first in the queue has waited; 0 when nobody waits."""
-        return time.monotonic() - self._queue[0].queued_at if self._queue else 0.0
+        """How long the first in the queue has waited; 0 when nobody waits. From any thread."""
+        first = next(iter(tuple(self._queue)), None)
+        return time.monotonic() - first.queued_at if first else 0.0
 
     @property
     def seconds_since_progress(self) -> float:

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -14,7 +14,7 @@ from tests.reference import Reference, ReferenceVerdict
 
 MAX_PROBABILITY_DIFFERENCE = 1e-4
 MAX_TOGETHER = 16
-MAX_CHUNKS = 6
+MAX_PIECES = 4
 
 Tick = Callable[[], None]
 """Called after every verdict, to show progress."""
@@ -80,9 +80,13 @@ async def compare(
     expected: Sequence[ReferenceVerdict],
     *,
     seed: int,
+    max_pieces: int = MAX_PIECES,
     tick: Tick = lambda: None,
 ) -> Equality:
-    """Ask for every conversation in each way and note the differences."""
+    """Ask for every conversation in each way and note the differences.
+
+    Streams come in at most `max_pieces` pieces, with a checkpoint after each.
+    """
     rng = random.Random(seed)
     equality = Equality()
     for conversation, each in zip(conversations, expected, strict=True):
@@ -94,7 +98,7 @@ async def compare(
             equality.batched.add(expected[i], verdict)
             tick()
     for group in _random_groups(range(len(conversations)), rng):
-        pieces = [_random_pieces(conversations[i][-1].content, rng) for i in group]
+        pieces = [_random_pieces(conversations[i][-1].content, max_pieces, rng) for i in group]
         await asyncio.gather(
             *(
                 _compare_stream(moderator, conversations[i], each, expected[i], equality)
@@ -127,13 +131,11 @@ async def _compare_stream(
 
 async def checkpoints(
     moderator: Moderator, conversation: Conversation, pieces: Sequence[str]
-) -> AsyncIterator[Checkpoint]:
+) -> AsyncGenerator[Checkpoint, None]:
     """Stream the last message in these pieces, waiting for a checkpoint after each."""
     *history, growing = conversation
-    async with (
-        moderator.open_stream((*history, replace(growing, content=""))) as stream,
-        aclosing(stream.checkpoints(deadline=None)) as reached,
-    ):
+    async with moderator.open_stream((*history, replace(growing, content=""))) as stream:
+        reached = stream.checkpoints(deadline=None)
         text = ""
         for piece in pieces[:-1]:
             text += piece
@@ -157,7 +159,7 @@ def _random_groups(indices: Sequence[int], rng: random.Random) -> list[list[int]
     return groups
 
 
-def _random_pieces(text: str, rng: random.Random) -> list[str]:
-    num_cuts = min(rng.randint(0, MAX_CHUNKS - 1), len(text) - 1)
+def _random_pieces(text: str, max_pieces: int, rng: random.Random) -> list[str]:
+    num_cuts = min(rng.randint(0, max_pieces - 1), len(text) - 1)
     cuts = sorted(rng.sample(range(1, len(text)), num_cuts)) if num_cuts > 0 else []
     return [text[start:end] for start, end in pairwise([0, *cuts, len(text)])]

@@ -1,5 +1,6 @@
 """Stand-ins at the service's own seams."""
 
+import asyncio
 import re
 import threading
 import time
@@ -94,6 +95,10 @@ class FakeEngine:
 
     def release(self) -> None:
         self._gate.set()
+
+    async def until_busy(self) -> None:
+        """Wait until a batch is inside `score`."""
+        await asyncio.to_thread(self.started.wait)
 
     def prepare(self, num_categories: int) -> None:
         """Any number will do."""

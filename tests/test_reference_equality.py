@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 
 from guard_service.embedded import ADAPTER, ensure
-from guard_service.settings import ModelSettings
+from guard_service.settings import ModelSettings, load
 from tests.conversations import everyday_conversations, random_conversations
 from tests.equality import Equality, compare, expectations
 from tests.models import SMALL, WIDE_HEADS, Shape, save_grammatical_llama
 from tests.reference import Reference, ReferenceVerdict
 from tests.running import loaded_engine, running_moderator
 
-NUM_RANDOM, NUM_EMBEDDED = 150, 20
+NUM_RANDOM, NUM_EMBEDDED = 150, 16
 
 
 def require_equal(equality: Equality) -> None:
@@ -50,7 +50,7 @@ def require_variety(expected: list[ReferenceVerdict]) -> None:
 @pytest.mark.slow
 @pytest.mark.embedded
 async def test_the_embedded_guard_is_judged_as_transformers_judges_it():
-    folder = ensure(ModelSettings().cache_dir)
+    folder = ensure(load(ModelSettings).cache_dir)
     conversations = list(everyday_conversations(3, NUM_EMBEDDED))
     expected = expectations(Reference.load(folder, ADAPTER), conversations)
 

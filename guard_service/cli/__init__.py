@@ -4,7 +4,9 @@ Exit status: 0 done, 1 no verdict could be reached, 2 wrong usage, 78 wrong conf
 130 interrupted. An error is one line on standard error.
 """
 
+import os
 import sys
+import warnings
 from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated
 
@@ -35,6 +37,7 @@ app.add_typer(models, name="models")
 
 def main() -> None:
     """Run the command line and end the process with its exit status."""
+    _quieten_libraries()
     try:
         app()
     except ConfigurationError as error:
@@ -43,6 +46,14 @@ def main() -> None:
         _fail(str(error), NO_VERDICT)
     except KeyboardInterrupt:
         _fail("interrupted", INTERRUPTED)
+
+
+def _quieten_libraries() -> None:
+    """No deprecations of theirs, which a user cannot mend, and no progress bars in a log."""
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
+    if not sys.stderr.isatty():
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 
 def _fail(message: str, status: int) -> None:

@@ -13,6 +13,7 @@ from guard_service import embedded
 from guard_service.cli.options import with_settings
 from guard_service.composition import compose, load_engine, read_policies
 from guard_service.grpc_server.options import ServerOptions
+from guard_service.grpc_server.server import require_free
 from guard_service.grpc_server.serving import EXIT_UNFINISHED
 from guard_service.grpc_server.serving import serve as serve_moderator
 from guard_service.logs import configure_logs
@@ -32,6 +33,7 @@ def serve(settings: ServeSettings) -> None:
     """
     configure_logs(settings.log_format, settings.log_level)
     policies = read_policies(settings)
+    require_free(settings.host, settings.port)
     metrics = Metrics(code for policy in policies.values() for code in _codes(policy))
     with _metrics_port(settings, metrics) as metrics_port:
         _log.info("starting", model=settings.model or embedded.MODEL_ID, metrics_port=metrics_port)

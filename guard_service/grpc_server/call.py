@@ -3,7 +3,7 @@
 import asyncio
 import time
 from types import TracebackType
-from typing import Any, cast
+from typing import Any
 
 import grpc
 import structlog
@@ -45,7 +45,7 @@ class Call:
         if error is None:
             self._finish(grpc.StatusCode.OK)
         elif isinstance(error, grpc.aio.AbortError):
-            self._finish(_code_of(self._context))
+            self._finish(self._context.code())
         elif isinstance(error, asyncio.CancelledError | GeneratorExit) and self._is_over():
             self._finish(self._reason_it_is_over())
         else:
@@ -84,10 +84,3 @@ class Call:
 def seconds_left(context: Context) -> float | None:
     """Until the caller's deadline, 0 once it has passed; None without one."""
     return context.time_remaining()
-
-
-def _code_of(context: Context) -> grpc.StatusCode:
-    number = cast(int, context.code())  # the stubs promise a StatusCode
-    return next(
-        (code for code in grpc.StatusCode if code.value[0] == number), grpc.StatusCode.UNKNOWN
-    )

@@ -1,7 +1,8 @@
 """The server: it binds, warms up, opens its door, drains and stops."""
 
 import asyncio
-import time
+import os
+import socket
 from types import TracebackType
 from typing import Self
 
@@ -17,13 +18,11 @@ from guard_service.grpc_server.health import Health
 from guard_service.grpc_server.interceptor import CallInterceptor
 from guard_service.grpc_server.options import ServerOptions, transport_options
 from guard_service.grpc_server.servicer import GuardServicer
+from guard_service.grpc_server.warm_up import warm_up
 from guard_service.metrics import Metrics
-from guard_service.moderation import ConfigurationError, Message, ModerationError, Role
+from guard_service.moderation import ConfigurationError
 from guard_service.moderator import Moderator
 from guard_service.v1 import guard_pb2, guard_pb2_grpc
-
-WARM_UP_SECONDS = 300.0
-"""Longest the first verdicts may take: nothing is cached yet, and a device may still be waking."""
 
 FAREWELL_SECONDS = 0.5
 """How long watchers of health may linger once everything accepted is answered."""
@@ -34,7 +33,7 @@ _log = structlog.get_logger(__name__)
 class GuardServer:
     """Serves a moderator while its async context lasts, and runs the batcher behind it.
 
-    In the context the port is bound and health is answered; `welcome`, or `run`, lets requests in.
+    In the context the port is bound and health is answered; `welcome` lets requests in.
     """
 
     def __init__(
@@ -51,6 +50,7 @@ class GuardServer:
         )
         self._tasks: list[asyncio.Task[None]] = []
         self.port = 0
+        self.is_welcoming = False
         self.is_drained = False
         metrics.show_model(moderator.model)
         metrics.watch_queue(batcher)
@@ -61,6 +61,7 @@ class GuardServer:
         await self._bind()
         await self._health.update()
         await self._server.start()
+        _log.info("listening", host=self._options.host, port=self.port)
         self._tasks = [
             asyncio.create_task(self._batcher.run()),
             asyncio.create_task(self._health.keep()),
@@ -79,28 +80,19 @@ class GuardServer:
         await asyncio.wait(self._tasks)
 
     async def welcome(self) -> None:
-        """Judge a harmless text by every policy, in both phases; then let requests in.
+        """Warm up, then let requests in.
 
         Raises:
             ConfigurationError: The model gives no verdict.
         """
-        deadline = time.monotonic() + WARM_UP_SECONDS
-        greeting, reply = Message(Role.USER, "Hello"), Message(Role.ASSISTANT, "Hello!")
-        for policy_id in self._moderator.policies:
-            for conversation in ((greeting,), (greeting, reply)):
-                try:
-                    await self._moderator.moderate(
-                        conversation, policy_id=policy_id, deadline=deadline
-                    )
-                except ModerationError as error:
-                    raise ConfigurationError(f"the model gives no verdicts: {error}") from error
+        await warm_up(self._moderator)
         self._door.open()
+        self.is_welcoming = True
         await self._health.welcome(work=True)
         _log.info("ready", port=self.port, model=self._moderator.model.id)
 
-    async def run(self) -> None:
-        """Welcome requests; return when the service can no longer work, which it should never."""
-        await self.welcome()
+    async def failed(self) -> None:
+        """Return when the service can no longer work, which it should never."""
         await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in self._tasks:
             if task.done() and not task.cancelled() and (error := task.exception()):
@@ -142,12 +134,28 @@ class GuardServer:
 
     async def _bind(self) -> None:
         host, port = self._options.host, self._options.port
+        require_free(host, port)
         try:
-            # gRPC would not say why it cannot bind, and would print its own lines about it.
-            rehearsal = await asyncio.get_running_loop().create_server(asyncio.Protocol, host, port)
-            rehearsal.close()
-            await rehearsal.wait_closed()
-            self.port = self._server.add_insecure_port(f"{host}:{port}")
-        except (OSError, RuntimeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "the address is not usable"
-            raise ConfigurationError(f"cannot listen on {host}:{port}: {reason}") from error
+            address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+            self.port = self._server.add_insecure_port(address)
+        except RuntimeError as error:
+            raise ConfigurationError(f"cannot listen on {host}:{port}") from error
+
+
+def require_free(host: str, port: int) -> None:
+    """Find out whether a server could listen here; port 0 always can.
+
+    gRPC would not say why it cannot bind, and a model may take minutes to load before it tries.
+
+    Raises:
+        ConfigurationError: One line with the reason.
+    """
+    try:
+        family, *_ = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.create_server((host, port), family=family):
+            pass
+    except OSError as error:
+        # Python adds words of its own to a reason that has a number.
+        number = error.errno or 0
+        reason = os.strerror(number) if number > 0 else error.strerror
+        raise ConfigurationError(f"cannot listen on {host}:{port}: {reason}") from error

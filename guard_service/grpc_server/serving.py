@@ -14,7 +14,7 @@ from guard_service.moderator import Moderator
 
 EXIT_DRAINED = 0
 EXIT_UNFINISHED = 1
-"""The drain was cut short or the service failed. A hanging model may still hold its thread then:
+"""Stopped while warming up, drain cut short, or failed. The model may still hold its thread then:
 a caller who wants the process gone must not wait for threads."""
 
 
@@ -30,10 +30,11 @@ async def serve(
     """
     with _stop_signals() as (told_to_stop, told_again):
         async with GuardServer(moderator, batcher, options, metrics) as server:
-            if await _is_first(server.run(), told_to_stop.wait()):
-                return EXIT_UNFINISHED
-            if await _is_first(told_again.wait(), server.drain()):
-                return EXIT_UNFINISHED
+            await _first(server.welcome(), told_to_stop.wait(), server.failed())
+            if server.is_welcoming:
+                await _first(told_to_stop.wait(), server.failed())
+            if server.is_welcoming and told_to_stop.is_set():
+                await _first(server.drain(), told_again.wait(), server.failed())
             return EXIT_DRAINED if server.is_drained else EXIT_UNFINISHED
 
 
@@ -55,9 +56,9 @@ def _stop_signals() -> Iterator[tuple[asyncio.Event, asyncio.Event]]:
             loop.remove_signal_handler(number)
 
 
-async def _is_first(one: Coroutine[Any, Any, Any], other: Coroutine[Any, Any, Any]) -> bool:
-    """Run two things until either ends, then cancel the other; whether `one` was the first."""
-    tasks = [asyncio.create_task(one), asyncio.create_task(other)]
+async def _first(*work: Coroutine[Any, Any, object]) -> None:
+    """Run these together until the first of them ends, well or badly; then cancel the others."""
+    tasks = [asyncio.create_task(each) for each in work]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
@@ -66,4 +67,3 @@ async def _is_first(one: Coroutine[Any, Any, Any], other: Coroutine[Any, Any, An
         await asyncio.gather(*tasks, return_exceptions=True)
     for task in done:
         task.result()
-    return tasks[0] in done

@@ -116,9 +116,7 @@ def test_all_characters_are_covered_whatever_the_text(texts, room):
 def test_unspaced_text_is_cut_where_tokens_end():
     text = "".join(random.Random(1).choices("abcdef", k=5000))
 
-    parts = windows(
-        (user(text),), room=200, token_ends=lambda t: [*range(3, len(t), 3), len(t)]
-    )
+    parts = windows((user(text),), room=200, token_ends=lambda t: [*range(3, len(t), 3), len(t)])
 
     joined = parts[0][0].content
     for part in parts[1:]:
