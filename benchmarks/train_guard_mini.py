@@ -23,7 +23,7 @@ from guard_service.evaluation.rows import Row, read_rows
 from guard_service.moderation import Role
 from guard_service.policy import default_policy
 from guard_service.prompt_formats import FORMATS
-from guard_service.settings import ModelSettings
+from guard_service.settings import ModelSettings, load
 
 import torch  # isort: skip - after the engine package, which sets how OpenMP threads wait
 from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
@@ -166,7 +166,7 @@ def train(model: Any, batches: Iterator[list[Example]], *, seconds: float, max_s
         for group in optimiser.param_groups:
             group["lr"] = LEARNING_RATE * min(1, (step + 1) / WARM_UP_STEPS) * max(0.02, 1 - done)
         loss = loss_of(model.get_base_model(), batch)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimiser.step()
         optimiser.zero_grad()
@@ -185,7 +185,7 @@ def main() -> None:
     given = parser.parse_args()
     random.seed(given.seed)
     torch.manual_seed(given.seed)
-    base = embedded.ensure(ModelSettings().cache_dir)
+    base = embedded.ensure(load(ModelSettings).cache_dir)
     tokenizer = AutoTokenizer.from_pretrained(base)
     vocabulary = Vocabulary.from_pretrained_tokenizer(tokenizer)
     rows = read_rows(sorted(given.data.glob("*.jsonl.gz")))

@@ -64,7 +64,7 @@ def load_engine(settings: ModelSettings, observer: Observer) -> Engine:
         dtype=settings.dtype,
         device=settings.device,
         quantisation=settings.quantisation,
-        max_context_tokens=settings.max_context_tokens,
+        max_context_tokens=_max_context_tokens(settings),
         prefix_cache_bytes=settings.prefix_cache_bytes,
         session_cache_bytes=settings.session_cache_bytes,
         num_threads=settings.num_threads,
@@ -111,6 +111,12 @@ async def running_moderator(settings: ServeSettings) -> AsyncIterator[Moderator]
     finally:
         running.cancel()
         await asyncio.wait([running])
+
+
+def _max_context_tokens(settings: ModelSettings) -> int:
+    if settings.model is None:
+        return min(settings.max_context_tokens, embedded.MAX_CONTEXT_TOKENS)
+    return settings.max_context_tokens
 
 
 def _weights(settings: ModelSettings) -> tuple[str, str | None, Path | None]:

@@ -74,7 +74,8 @@ class ModelSettings(BaseSettings):
         8192,
         ge=512,
         le=131_072,
-        description="Longest prompt, in tokens; the model's own limit if that is lower.",
+        description="Longest prompt, in tokens; the model's own limit if that is lower "
+        "(2048 for the embedded model). Longer text is windowed.",
     )
     prefix_cache_bytes: int = Field(
         2**28,
