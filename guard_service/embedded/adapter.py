@@ -8,4 +8,4 @@ ADAPTER = Path(__file__).parent / "guard-mini"
 MODEL_ID = "guard-mini (SmolLM2-135M-Instruct + LoRA, demonstration grade)"
 PROMPT_FORMAT = "llama-guard-2"
 MAX_CONTEXT_TOKENS = 2048
-"""Longer text is windowed: the adapter was trained on short texts, and CPUs are slow on long ones."""
+"""Longer text is windowed: the adapter learned from short texts, and long ones take a CPU long."""
