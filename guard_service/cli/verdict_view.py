@@ -11,7 +11,7 @@ from guard_service.moderation import Verdict
 
 DEMONSTRATION_NOTE = (
     "Judged by the embedded demonstration-grade model: harmless look-alikes such as "
-    '"kill a Python process" often fool it, and its categories are hardly checked.'
+    '"kill a Python process" often fool it, and its categories are often wrong.'
 )
 
 
