@@ -125,18 +125,23 @@ async def service_seconds(target: str, asked: Sequence[Conversation]) -> float:
 def shares(
     engine: TransformersEngine, asked: Sequence[Conversation], rounds: int
 ) -> list[dict[str, Any]]:
-    """Bare engine and server in turns, on the same requests."""
+    """Bare engine and server on the same requests; which goes first changes every round."""
     judge = engine_judge(engine)
     requests = [Request(conversation, NAMES) for conversation in asked]
+
+    def bare_seconds() -> float:
+        began = time.perf_counter()
+        for start in range(0, len(requests), CALLERS):
+            judge(requests[start : start + CALLERS])
+        return time.perf_counter() - began
+
     judge(requests[:1])
     rows = []
     with GuardProcess(max_wait_seconds=600) as server:
         for number in track(range(rounds), f"rounds of {len(asked)}"):
-            began = time.perf_counter()
-            for start in range(0, len(requests), CALLERS):
-                judge(requests[start : start + CALLERS])
-            bare = time.perf_counter() - began
+            bare = bare_seconds() if number % 2 == 0 else 0.0
             served = asyncio.run(service_seconds(server.target, asked))
+            bare = bare or bare_seconds()
             rows.append(
                 {
                     "round": number + 1,
