@@ -44,7 +44,7 @@ class Transcript:
     """
 
     def __init__(self) -> None:
-        self._parts: list[str] = []
+        self._sent: list[str] = []
         self._unsent: list[str] = []
         self._kind = ""
         self.num_characters = 0
@@ -54,7 +54,7 @@ class Transcript:
     @property
     def text(self) -> str:
         """All of it."""
-        return "".join(self._parts)
+        return "".join((*self._sent, *self._unsent))
 
     @property
     def num_unsent(self) -> int:
@@ -63,10 +63,9 @@ class Transcript:
 
     def append(self, kind: str, text: str) -> None:
         """Add text; where its `kind` differs from the last one's, a blank line goes between."""
-        if self._parts and kind != self._kind:
+        if self.num_characters and kind != self._kind:
             text = SEPARATOR + text
         self._kind = kind
-        self._parts.append(text)
         self._unsent.append(text)
         self.num_characters += len(text)
         self.is_blank = self.is_blank and not text.strip()
@@ -75,5 +74,7 @@ class Transcript:
         """What the guard has not been given yet; it counts as given from now on."""
         text = "".join(self._unsent)
         self._unsent.clear()
+        if text:
+            self._sent.append(text)  # joined, because a string per token takes several times more
         self.num_sent = self.num_characters
         return text
