@@ -43,7 +43,8 @@ def demo(
     allowed and one blocked prompt are really sent. Ctrl-C stops both services. Their other settings
     come from the environment (GUARD_..., GATEWAY_...).
     """
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):  # both may be ignored in a background job
+        signal.signal(number, _interrupt)
     console = Console(highlight=False)
     embedded.ensure(load().cache_dir)
     with Children() as children:
