@@ -9,6 +9,7 @@ from google.protobuf.message import DecodeError
 
 from chat_gateway.chat import InvalidChat
 from chat_gateway.grpc_server.call import Call, Context
+from chat_gateway.grpc_server.door import Door
 from chat_gateway.metrics import Metrics
 
 OWN = "/chat_gateway."
@@ -28,8 +29,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     `UNKNOWN` and the decoder's words before any handler runs.
     """
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, door: Door) -> None:
         self._metrics = metrics
+        self._door = door
 
     async def intercept_service(
         self,
@@ -56,6 +58,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         behaviour, decode = handler.unary_unary, handler.request_deserializer
 
         async def reply(request: bytes, context: Context) -> Any:
+            await self._door.enter(context)
             async with Call(path, context, self._metrics):
                 return await behaviour(_decoded(request, decode), context)
 
@@ -65,6 +68,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         behaviour, decode = handler.unary_stream, handler.request_deserializer
 
         async def each_reply(request: bytes, context: Context) -> AsyncIterator[Any]:
+            await self._door.enter(context)
             async with (
                 Call(path, context, self._metrics),
                 aclosing(behaviour(_decoded(request, decode), context)) as replies,

@@ -1,5 +1,7 @@
 """The gRPC server: it binds, answers health, and finishes what it accepted."""
 
+import asyncio
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
@@ -8,6 +10,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import reflection
 
+from chat_gateway.grpc_server.door import Door
 from chat_gateway.grpc_server.interceptor import CallInterceptor
 from chat_gateway.grpc_server.options import GrpcOptions
 from chat_gateway.grpc_server.servicer import ChatServicer
@@ -27,8 +30,9 @@ class ChatServer:
     def __init__(self, servicer: ChatServicer, options: GrpcOptions, metrics: Metrics) -> None:
         self._options = options
         self._health = health_aio.HealthServicer()
+        self._door = Door()
         self._server = grpc.aio.server(
-            interceptors=(CallInterceptor(metrics),), options=options.transport
+            interceptors=(CallInterceptor(metrics, self._door),), options=options.transport
         )
         chat_pb2_grpc.add_ChatServiceServicer_to_server(servicer, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
@@ -64,8 +68,15 @@ class ChatServer:
         await self._health.set(OVERALL, status)
 
     async def drain(self, seconds: float) -> None:
-        """Refuse new RPCs with `UNAVAILABLE`; wait this long for the rest, then end it."""
-        await self._server.stop(seconds)
+        """Refuse new RPCs with `UNAVAILABLE`; wait this long for the rest, then end it.
+
+        gRPC's own stop comes last: it would cancel an RPC that arrives at the same moment.
+        """
+        self._door.close()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._door.emptied()
+        await self._server.stop(grace=None)
 
     def _bind(self) -> None:
         host, port = self._options.host, self._options.port

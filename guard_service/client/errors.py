@@ -17,9 +17,11 @@ from guard_service.moderation import (
 )
 
 PUSHBACK_TRAILER = "grpc-retry-pushback-ms"
+REQUEST_ID_TRAILER = "guard-request-id"
 
 _ERRORS: dict[StatusCode, type[ModerationError]] = {
     StatusCode.UNAVAILABLE: NotReady,
+    StatusCode.CANCELLED: NotReady,
     StatusCode.DEADLINE_EXCEEDED: DeadlineExceeded,
     StatusCode.INTERNAL: JudgementFailed,
 }
@@ -31,9 +33,18 @@ def domain_errors() -> Iterator[None]:
     try:
         yield
     except grpc.aio.AioRpcError as failure:
+        if failure.code() is StatusCode.INTERNAL and not _is_from_service(failure):
+            # gRPC's own words for a connection that broke while something was being sent.
+            raise NotReady("the connection to the server broke") from failure
         raise error_of(
             failure.code(), failure.details() or "", _retry_after_ms(failure.trailing_metadata())
         ) from failure
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        # gRPC says a call that a stopping server cancelled as if its caller had done so.
+        raise NotReady("the server let go of the call") from None
     except (grpc.RpcError, grpc.aio.BaseError, asyncio.InvalidStateError) as failure:
         raise JudgementFailed("the connection to the server cannot be used") from failure
 
@@ -59,6 +70,11 @@ def code_of(number: int) -> StatusCode:
         (code for code in StatusCode if code.value[0] == number and code is not StatusCode.OK),
         StatusCode.UNKNOWN,
     )
+
+
+def _is_from_service(failure: grpc.aio.AioRpcError) -> bool:
+    """Whether the service itself chose this status: every error of its own names the request."""
+    return any(name == REQUEST_ID_TRAILER for name, _ in failure.trailing_metadata() or ())
 
 
 def _retry_after_ms(trailers: Iterable[tuple[str, str | bytes]] | None) -> int | None:
