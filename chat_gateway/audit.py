@@ -119,10 +119,11 @@ class AuditTrail(NullObserver):
         os.close(moved)
 
     def _note_failure(self, error: OSError) -> None:
-        self._metrics.audit_write_failed()
-        if not self._failing.is_set():
-            _log.error("audit records cannot be written", reason=error.strerror)
+        is_news = not self._failing.is_set()
         self._failing.set()
+        self._metrics.audit_write_failed()
+        if is_news:
+            _log.error("audit records cannot be written", reason=error.strerror)
 
     def _note_success(self) -> None:
         if self._failing.is_set():
