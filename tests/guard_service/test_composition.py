@@ -2,8 +2,10 @@
 
 import pytest
 
-from guard_service.composition import read_policies
+from guard_service.composition import load_engine, read_policies
+from guard_service.embedded import MAX_CONTEXT_TOKENS
 from guard_service.moderation import ConfigurationError
+from guard_service.observer import NullObserver
 from guard_service.settings import ServeSettings, load
 
 
@@ -50,3 +52,10 @@ def test_a_policy_that_cannot_be_offered_is_refused(tmp_path, policy_id, prompt_
 def test_an_unknown_default_policy_is_refused():
     with pytest.raises(ConfigurationError, match="'shop' is not allowed; allowed: llama-guard-2"):
         policies_of(default_policy="shop")
+
+
+@pytest.mark.embedded
+def test_the_embedded_guard_reads_no_more_at_once_than_it_was_made_for():
+    engine = load_engine(load(ServeSettings), NullObserver())
+
+    assert engine.max_context_tokens <= MAX_CONTEXT_TOKENS == 2048
