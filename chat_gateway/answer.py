@@ -11,6 +11,7 @@ from chat_gateway.chat import (
     GatewayError,
     GeneratorEvent,
     GeneratorFailed,
+    Held,
     OutOfTime,
     TokenUsage,
 )
@@ -48,6 +49,8 @@ class Answer:
         self._num_reports = 0
         self._is_generating = True
         self._has_released = False
+        self._told = [choice.gate.holding for choice in self._choices]
+        self._untold: set[int] = set()
         self._has_ended = False
         self._began: float | None = None
         self._usage: TokenUsage | None = None
@@ -107,11 +110,26 @@ class Answer:
 
     async def _next(self) -> ChatEvent | None:
         try:
-            return await self._outbox.get(self._exchange)
+            event = await self._outbox.get(self._exchange)
+            return self._fresh(event.choice) if isinstance(event, Held) else event
         except OutOfTime:
             if self._exchange.policy.mode.blocks or self._is_generating:
                 raise
             return None
+
+    def _tell_held(self) -> None:
+        """Put a mark in the outbox, one for each choice; what it says is known when it is read."""
+        if not self._exchange.tells_held or not self._exchange.policy.mode.blocks:
+            return
+        for index, choice in enumerate(self._choices):
+            if index not in self._untold and choice.gate.holding != self._told[index]:
+                self._untold.add(index)
+                self._outbox.tell(choice.gate.holding)
+
+    def _fresh(self, index: int) -> Held:
+        self._untold.discard(index)
+        self._told[index] = self._choices[index].gate.holding
+        return self._told[index]
 
     async def _report(self, events: Awaitable[tuple[ChatEvent, ...]]) -> None:
         try:
@@ -163,6 +181,7 @@ class Answer:
             self._usage = event
         elif 0 <= event.choice < len(self._choices):
             self._choices[event.choice].take(event)
+            self._tell_held()
         else:
             raise GeneratorFailed("the generator wrote a choice that was not asked for")
 
@@ -191,6 +210,7 @@ class Answer:
 
     def _changed(self) -> None:
         self._moved.set()
+        self._tell_held()
         gates = [choice.gate for choice in self._choices]
         if (
             self._is_written

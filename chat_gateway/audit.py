@@ -6,6 +6,7 @@ import json
 import os
 import queue
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +21,14 @@ from guard_service.moderation import ConfigurationError, Verdict
 RETRY_SECONDS = 1.0
 CLOSE_SECONDS = 5.0
 
+TraceId = Callable[[], str | None]
+"""The trace that the current task works for, if there is one."""
+
 _log = structlog.get_logger(__name__)
+
+
+def no_trace() -> None:
+    """There is none."""
 
 
 class AuditMetrics(Protocol):
@@ -41,9 +49,18 @@ class AuditTrail(NullObserver):
     anew. Records are handed to the operating system at once but not forced onto the disk.
     """
 
-    def __init__(self, path: Path, key: bytes, *, max_waiting: int, metrics: AuditMetrics) -> None:
+    def __init__(
+        self,
+        path: Path,
+        key: bytes,
+        *,
+        max_waiting: int,
+        metrics: AuditMetrics,
+        trace_id: TraceId = no_trace,
+    ) -> None:
         self._path = path
         self._key = key
+        self._trace_id = trace_id
         self._metrics = metrics
         self._waiting: queue.Queue[bytes | None] = queue.Queue(max_waiting)
         self._failing = threading.Event()
@@ -78,7 +95,7 @@ class AuditTrail(NullObserver):
 
     def decided(self, decision: Decision) -> None:
         """Record a decision; returns at once."""
-        line = json.dumps(record_of(decision, self._key)) + "\n"
+        line = json.dumps(record_of(decision, self._key, self._trace_id())) + "\n"
         try:
             self._waiting.put_nowait(line.encode())
         except queue.Full:
@@ -131,15 +148,18 @@ class AuditTrail(NullObserver):
         self._failing.clear()
 
 
-def record_of(decision: Decision, key: bytes) -> dict[str, Any]:
+def record_of(decision: Decision, key: bytes, trace_id: str | None) -> dict[str, Any]:
     """What is kept of a decision: never its text, but a digest that its owner can recognise."""
     policy = decision.policy
     return {
         "time": datetime.now(UTC).isoformat(),
         "request_id": decision.request_id,
+        "kind": decision.kind,
+        "trace_id": trace_id,
         "gateway_policy": policy.id,
         "mode": policy.mode,
         "phase": decision.phase,
+        "part": decision.part,
         "choice": decision.choice,
         "action": decision.action,
         "reason": decision.reason,

@@ -8,6 +8,7 @@ Errors a request can end in, each mapped to a status in `http_api.errors` and `g
     ├── TooBusy               too many requests at once; try again after a pause
     ├── GuardUnavailable      no verdict could be had, so nothing may pass (fail closed)
     ├── GeneratorFailed       the model or its server failed, refused or answered nonsense
+    │   └── ServerRefused     its server answered with an error that concerns the caller
     └── OutOfTime             the request's deadline passed
 
 A blocked prompt or answer is not an error: it is a `Blocked` event with a verdict.
@@ -157,7 +158,20 @@ class Blocked:
     verdict: Verdict | None
 
 
-ChatEvent = GeneratorEvent | Judged | Unjudged | Blocked
+@dataclass(frozen=True, slots=True)
+class Held:
+    """How much of one choice is held back now, and what holding back has cost; told on request.
+
+    The delays are those of its first text and of its end, in seconds, once they were released.
+    """
+
+    choice: int
+    num_characters: int
+    first_delay_seconds: float | None = None
+    end_delay_seconds: float | None = None
+
+
+ChatEvent = GeneratorEvent | Judged | Unjudged | Blocked | Held
 """What a client may be told. Text and tool calls come only after they were judged."""
 
 
@@ -171,6 +185,7 @@ class InvalidChat(GatewayError):
     def __init__(self, param: str, problem: str) -> None:
         super().__init__(f"{param}: {problem}")
         self.param = param
+        self.problem = problem
 
 
 class UnknownModel(InvalidChat):
@@ -191,6 +206,14 @@ class GuardUnavailable(GatewayError):
 
 class GeneratorFailed(GatewayError):
     """The model, or the server it runs on, failed; not the caller's fault."""
+
+
+class ServerRefused(GeneratorFailed):
+    """The model's server answered the caller's own request with this HTTP status, 400 to 599."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class OutOfTime(GatewayError):

@@ -9,19 +9,25 @@ from starlette.types import ASGIApp
 from chat_gateway.audit import AuditTrail
 from chat_gateway.decision_log import DecisionLog
 from chat_gateway.generators.protocol import Generator
+from chat_gateway.grpc_server.interceptor import OWN
 from chat_gateway.grpc_server.options import GrpcOptions
 from chat_gateway.grpc_server.server import ChatServer
 from chat_gateway.grpc_server.servicer import ChatServicer
+from chat_gateway.guard import Guard
 from chat_gateway.http_api.app import build_app
 from chat_gateway.http_api.limits import HttpLimits
+from chat_gateway.http_api.platform_paths import CHAT_PATH, PREDICT_PATH, PlatformPaths
 from chat_gateway.metrics import Metrics
 from chat_gateway.observers import Observers
-from chat_gateway.pipeline import ChatPipeline
+from chat_gateway.pipeline import ChatPipeline, Pipeline
+from chat_gateway.places import Places
 from chat_gateway.policy import GatewayPolicy
 from chat_gateway.policy_file import load_policies
 from chat_gateway.recorded_pipeline import RecordedPipeline
 from chat_gateway.settings import GatewaySettings
+from chat_gateway.text_moderation import TextModeration
 from chat_gateway.token_limit import TokenLimit
+from chat_gateway.tracing.off import NO_TRACING, NoTracing
 from guard_service import embedded
 from guard_service.client import GuardClient
 from guard_service.moderation import ConfigurationError
@@ -56,10 +62,13 @@ class Policies:
 class Gateway:
     """Everything that answers requests, and nothing of how it is started and ended."""
 
-    pipeline: ChatPipeline
+    pipeline: Pipeline
+    moderation: TextModeration
+    places: Places
     generator: Generator
-    guard: GuardClient
+    guard: Guard
     policies: Policies
+    tracing: NoTracing = NO_TRACING
 
 
 def read_policies(settings: GatewaySettings) -> Policies:
@@ -85,7 +94,9 @@ def read_policies(settings: GatewaySettings) -> Policies:
 
 
 @contextmanager
-def audit_trail(settings: GatewaySettings, metrics: Metrics) -> Iterator[AuditTrail | None]:
+def audit_trail(
+    settings: GatewaySettings, metrics: Metrics, tracing: NoTracing = NO_TRACING
+) -> Iterator[AuditTrail | None]:
     """The audit trail while the context lasts, where the settings ask for one.
 
     Raises:
@@ -99,6 +110,7 @@ def audit_trail(settings: GatewaySettings, metrics: Metrics) -> Iterator[AuditTr
         settings.audit_key.get_secret_value().encode(),
         max_waiting=settings.audit_queue_records,
         metrics=metrics,
+        trace_id=tracing.trace_id,
     ) as trail:
         yield trail
 
@@ -110,25 +122,42 @@ async def composed(
     generator: Generator,
     metrics: Metrics,
     trail: AuditTrail | None,
+    *,
+    tracing: NoTracing = NO_TRACING,
 ) -> AsyncIterator[Gateway]:
     """The gateway's parts, connected to the guard; on leaving, guard and generator are closed."""
-    limited = TokenLimit(generator, settings.max_tokens)
-    observer = Observers([metrics, DecisionLog(), *([trail] if trail else [])])
+    traced = tracing.generator(generator, settings.upstream_url)
+    limited = TokenLimit(traced, settings.max_tokens)
+    records = [trail] if trail else []
+    observer = Observers([metrics, DecisionLog(), *records, *tracing.chat_observers()])
     try:
-        async with GuardClient(settings.guard) as guard:
+        async with GuardClient(settings.guard, metadata=tracing.headers) as client:
+            guard = tracing.guard(client)
             if trail and settings.audit_required:
-                pipeline: ChatPipeline = RecordedPipeline(guard, limited, observer, trail)
+                pipeline: Pipeline = RecordedPipeline(guard, limited, observer, trail)
+                moderation = TextModeration(guard, observer, trail)
             else:
                 pipeline = ChatPipeline(guard, limited, observer)
-            yield Gateway(pipeline=pipeline, generator=limited, guard=guard, policies=policies)
+                moderation = TextModeration(guard, observer)
+            yield Gateway(
+                pipeline=tracing.pipeline(pipeline),
+                moderation=moderation,
+                places=Places(settings.max_concurrent_requests),
+                generator=limited,
+                guard=guard,
+                policies=policies,
+                tracing=tracing,
+            )
     finally:
         await generator.close()
 
 
 def http_app(gateway: Gateway, settings: GatewaySettings) -> ASGIApp:
     """The HTTP API over the gateway."""
+    contract = settings.contract
     return build_app(
         gateway.pipeline,
+        gateway.moderation,
         gateway.generator,
         gateway.guard,
         policies=gateway.policies.by_id,
@@ -137,9 +166,23 @@ def http_app(gateway: Gateway, settings: GatewaySettings) -> ASGIApp:
         limits=HttpLimits(
             max_body_bytes=settings.max_body_bytes,
             max_messages=settings.max_messages,
-            max_concurrent_requests=settings.max_concurrent_requests,
             max_chat_seconds=settings.request_timeout_seconds,
         ),
+        places=gateway.places,
+        with_predictions=contract is not None and contract.wraps_instances,
+    )
+
+
+def with_platform_paths(app: ASGIApp, settings: GatewaySettings) -> ASGIApp:
+    """The whole HTTP server's application, by the names a hosting platform has for its paths."""
+    contract = settings.contract
+    if contract is None:
+        return app
+    return PlatformPaths(
+        app,
+        health_path=contract.health_path,
+        invoke_path=contract.invoke_path,
+        target=PREDICT_PATH if contract.wraps_instances else CHAT_PATH,
     )
 
 
@@ -153,7 +196,6 @@ def grpc_server(gateway: Gateway, settings: GatewaySettings, metrics: Metrics) -
         reflection=settings.reflection,
         max_message_bytes=settings.max_body_bytes,
         max_messages=settings.max_messages,
-        max_concurrent_chats=settings.max_concurrent_requests,
         max_chat_seconds=settings.request_timeout_seconds,
     )
     servicer = ChatServicer(
@@ -162,22 +204,23 @@ def grpc_server(gateway: Gateway, settings: GatewaySettings, metrics: Metrics) -
         gateway.policies.offered,
         gateway.policies.default,
         options,
+        places=gateway.places,
     )
-    return ChatServer(servicer, options, metrics)
+    return ChatServer(servicer, options, metrics, gateway.tracing.interceptors(OWN))
 
 
-def load_generator(settings: GatewaySettings) -> Generator:
+def load_generator(settings: GatewaySettings, tracing: NoTracing = NO_TRACING) -> Generator:
     """The generator of the settings; a model in this process takes seconds to load.
 
     Raises:
         ConfigurationError: the model cannot be fetched or loaded, or the upstream is misnamed.
     """
     if settings.generator == "openai":
-        return _upstream(settings)
+        return _upstream(settings, tracing)
     return _in_process(settings)
 
 
-def _upstream(settings: GatewaySettings) -> Generator:
+def _upstream(settings: GatewaySettings, tracing: NoTracing) -> Generator:
     from chat_gateway.generators.openai import OpenAIGenerator  # noqa: PLC0415
     from chat_gateway.generators.upstream import Patience  # noqa: PLC0415
 
@@ -193,6 +236,7 @@ def _upstream(settings: GatewaySettings) -> Generator:
             between_chunks_seconds=settings.upstream_between_chunks_seconds,
         ),
         max_connections=settings.max_concurrent_requests,
+        headers=tracing.headers,
     )
 
 

@@ -19,7 +19,9 @@ class DecisionLog(NullObserver):
             decision.action.value,
             request_id=decision.request_id,
             policy=decision.policy.id,
+            kind=decision.kind.value,
             phase=decision.phase.value,
+            part=decision.part.value,
             choice=decision.choice,
             **_why(decision),
         )

@@ -13,7 +13,8 @@ from guard_service.moderation import Conversation
 class Exchange:
     """What every step needs to know: `conversation` is what the guard reads of the request.
 
-    `deadline` and `started` are on the clock of `time.monotonic`.
+    `tells_held` asks for news of what is held back. `deadline` and `started` are on the clock of
+    `time.monotonic`.
     """
 
     request: ChatRequest
@@ -22,6 +23,7 @@ class Exchange:
     request_id: str
     deadline: float
     observer: Observer
+    tells_held: bool = False
     started: float = field(default_factory=time.monotonic)
 
     def seconds_left(self) -> float:

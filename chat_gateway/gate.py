@@ -2,7 +2,7 @@
 
 import time
 
-from chat_gateway.chat import Blocked, GeneratorEvent, Judged, OutOfTime, Unjudged
+from chat_gateway.chat import Blocked, GeneratorEvent, Held, Judged, OutOfTime, Unjudged
 from chat_gateway.exchange import Exchange
 from chat_gateway.guard_failure import may_pass
 from chat_gateway.observer import Action, Decision
@@ -31,6 +31,13 @@ class Gate:
         self._num_released = 0
         self._doubt: Verdict | None = None
         self._reported: Verdict | None = None
+        self._first_delay: float | None = None
+        self._end_delay: float | None = None
+
+    @property
+    def holding(self) -> Held:
+        """What is held back now, and what that has cost."""
+        return Held(self._choice, self.held.num_held, self._first_delay, self._end_delay)
 
     @property
     def is_over(self) -> bool:
@@ -153,6 +160,11 @@ class Gate:
         return self._waits and timely and time.monotonic() >= self._exchange.deadline
 
     def _let_go(self, released: Released) -> None:
+        now = time.monotonic()
+        if self._first_delay is None and released.num_characters and released.arrived is not None:
+            self._first_delay = now - released.arrived
+        if released.finished is not None:
+            self._end_delay = now - released.finished
         for event in released.events:
             self._outbox.put(event)
         self._count(released)

@@ -25,10 +25,10 @@ def may_pass(error: Exception, phase: Phase, policy: GatewayPolicy) -> bool:
     return phase in policy.fail_open and isinstance(error, _ABSENCE)
 
 
-def prompt_error(error: Exception) -> GatewayError:
-    """The error a request ends in when its prompt could not be judged."""
+def prompt_error(error: Exception, *, param: str) -> GatewayError:
+    """The error a request ends in when its field `param` could not be judged."""
     if isinstance(error, InvalidRequest) and error.field.startswith(_PROMPT_FIELDS):
-        return InvalidChat("messages", f"the guard refuses them: {error}")
+        return InvalidChat(param, f"the guard refuses what it holds: {error}")
     if isinstance(error, Overloaded):
         return TooBusy("the guard is overloaded", error.retry_after_seconds)
     if isinstance(error, ModerationError):

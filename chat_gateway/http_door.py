@@ -7,11 +7,11 @@ import time
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from chat_gateway.http_api.platform_paths import HEALTH_PATH
 from chat_gateway.metrics import OTHER, PATHS, Metrics
 
 _log = structlog.get_logger(__name__)
 
-READY_PATH = "/health/ready"
 _REFUSAL = {
     "error": {
         "message": "the gateway is draining",
@@ -79,7 +79,7 @@ class HttpDoor:
             _log_answer(scope, status, time.monotonic() - began)
 
     def _refuses(self, scope: Scope) -> bool:
-        if scope["path"] == READY_PATH:
+        if scope["path"] == HEALTH_PATH:
             return self._leaving
         return self._closed and scope["method"] == "POST"
 

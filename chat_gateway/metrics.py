@@ -1,31 +1,34 @@
 """What Prometheus reads of the gateway: the observer's events and the outcome of every call."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from itertools import product
+from collections.abc import Iterable, Sequence
+from enum import StrEnum
 
 from grpc import StatusCode
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
-    disable_created_metrics,
-    start_http_server,
-)
 
-from chat_gateway.observer import Action, Decision, Outcome
-from guard_service.moderation import ConfigurationError, Phase, Verdict
+from chat_gateway.observer import Action, Decision, Kind, Outcome
+from chat_gateway.policy import GatewayPolicy
+from guard_service.instruments import SPAN_RESULTS, Exemplar, Instruments, no_exemplar
+from guard_service.moderation import Phase, Verdict
 
-RPCS = ("Chat", "ChatStream", "Check", "Watch")
+RPCS = ("Chat", "ChatStream", "Process", "Check", "Watch")
 PATHS = (
     "/",
     "/v1/chat/completions",
     "/v1/moderations",
     "/v1/models",
     "/v1/policies",
+    "/predict",
     "/health/live",
     "/health/ready",
+)
+MODERATION_OUTCOMES = (
+    Outcome.ANSWERED,
+    Outcome.REFUSED,
+    Outcome.BUSY,
+    Outcome.GUARD_UNAVAILABLE,
+    Outcome.OUT_OF_TIME,
+    Outcome.CANCELLED,
+    Outcome.FAILED,
 )
 CATEGORIES = tuple(f"S{number}" for number in range(1, 15))
 GENERATOR_ERRORS = (
@@ -33,6 +36,9 @@ GENERATOR_ERRORS = (
     "UnknownModel",
     "TooBusy",
     "GeneratorFailed",
+    "ServerRefused",
+    "Unreached",
+    "Unavailable",
     "OutOfTime",
     "cancelled",
 )
@@ -40,9 +46,16 @@ OTHER = "other"
 """Stands for every label value outside its list, so that no caller can make new series."""
 
 NO_VERDICT = "none"
-"""The category of a block without a verdict."""
+"""The category of a block, or the result of a judgement, without a verdict."""
 
 SECONDS_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+
+
+class Dependency(StrEnum):
+    """What it takes to answer, besides the gateway."""
+
+    GUARD = "guard"
+    GENERATOR = "generator"
 
 
 class Metrics:
@@ -51,101 +64,109 @@ class Metrics:
     An `Observer`. All methods are thread-safe and cheap.
     """
 
-    def __init__(self) -> None:
-        # A `_created` series beside every child would double the exposition and tell nothing.
-        disable_created_metrics()  # type: ignore[no-untyped-call]
-        self.registry = CollectorRegistry()
-        self._describe_requests()
-        self._describe_guarding()
-        self._describe_generator()
-        self._audit_records = self._counter(
-            "gateway_audit_records",
+    def __init__(self, *, exemplar: Exemplar = no_exemplar) -> None:
+        self._exemplar = exemplar
+        make = Instruments("gateway")
+        self.registry = make.registry
+        self._describe_requests(make)
+        self._describe_moderations(make)
+        self._describe_guarding(make)
+        self._describe_generator(make)
+        self._audit_records = make.counter(
+            "audit_records",
             "Audit records by what became of them.",
             result=("written", "dropped"),
         )
-        self._audit_errors = self._counter(
-            "gateway_audit_write_errors", "Attempts to write audit records that failed."
+        self._audit_errors = make.counter(
+            "audit_write_errors", "Attempts to write audit records that failed."
         )
-        self._ready = self._gauge("gateway_ready", "1 while new requests are welcome, else 0.")
+        self._spans = make.counter(
+            "trace_spans", "Spans by what became of them.", result=SPAN_RESULTS
+        )
+        self._ready = make.gauge("ready", "1 while new requests are welcome, else 0.")
+        self._draining = make.gauge("draining", "1 from the signal to stop on, else 0.")
+        self._dependencies = make.gauge(
+            "dependency_ready",
+            "1 if it was ready when last asked, else 0.",
+            dependency=Dependency,
+        )
+        self._policies = make.info("policy", "Which policies guard requests.", "id")
 
-    def _describe_requests(self) -> None:
-        self._requests = self._counter(
-            "gateway_requests", "Chats by how they ended.", outcome=Outcome
+    def _describe_requests(self, make: Instruments) -> None:
+        self._requests = make.counter("requests", "Chats by how they ended.", outcome=Outcome)
+        self._in_flight = make.gauge("requests_in_flight", "Chats being answered.")
+        self._max_in_flight = make.gauge(
+            "max_requests_in_flight", "Requests that may be answered at the same time."
         )
-        self._in_flight = self._gauge("gateway_requests_in_flight", "Chats being answered.")
-        self._seconds = self._histogram("gateway_request_seconds", "Time of a whole chat.")
-        self._first_text = self._histogram(
-            "gateway_first_text_seconds", "Time to the first released text or tool call."
+        self._seconds = make.histogram("request_seconds", "Time of a whole chat.", SECONDS_BUCKETS)
+        self._first_text = make.histogram(
+            "first_text_seconds", "Time to the first released text or tool call.", SECONDS_BUCKETS
         )
-        self._http = self._counter(
-            "gateway_http_responses",
+        self._http = make.counter(
+            "http_responses",
             "HTTP responses by path and status.",
             path=(*PATHS, OTHER),
             status=("1xx", "2xx", "3xx", "4xx", "5xx"),
         )
-        self._rpcs = self._counter(
-            "gateway_rpcs",
+        self._rpcs = make.counter(
+            "rpcs",
             "RPCs by method and gRPC status.",
             method=(*RPCS, OTHER),
             code=[code.name for code in StatusCode],
         )
 
-    def _describe_guarding(self) -> None:
-        self._delay = self._histogram(
-            "gateway_guard_delay_seconds", "Time the guard added, by phase.", phase=Phase
+    def _describe_moderations(self, make: Instruments) -> None:
+        self._moderations = make.counter(
+            "moderations",
+            "Requests for verdicts alone by how they ended.",
+            outcome=MODERATION_OUTCOMES,
         )
-        self._verdicts = self._counter(
-            "gateway_verdicts", "Verdicts by phase.", phase=Phase, result=("safe", "unsafe")
+        self._moderation_seconds = make.histogram(
+            "moderation_seconds", "Time of a whole request for verdicts alone.", SECONDS_BUCKETS
         )
-        self._decisions = self._counter(
-            "gateway_decisions", "Judged prompts and choices by fate.", phase=Phase, action=Action
+        self._moderated_texts = make.counter(
+            "moderated_texts",
+            "Texts that verdicts alone were asked for, by verdict.",
+            result=("safe", "unsafe", NO_VERDICT),
         )
-        self._blocks = self._counter(
-            "gateway_blocks",
-            "Violated categories of blocked prompts and choices.",
+
+    def _describe_guarding(self, make: Instruments) -> None:
+        self._delay = make.histogram(
+            "guard_delay_seconds", "Time the guard added, by phase.", SECONDS_BUCKETS, phase=Phase
+        )
+        self._verdicts = make.counter(
+            "verdicts", "Verdicts by phase.", phase=Phase, result=("safe", "unsafe")
+        )
+        self._decisions = make.counter(
+            "decisions", "Judged prompts and choices by fate.", phase=Phase, action=Action
+        )
+        self._blocks = make.counter(
+            "blocks",
+            "Violated categories of blocked prompts and choices; none is a block without verdict.",
             phase=Phase,
             category=(*CATEGORIES, OTHER, NO_VERDICT),
         )
-        self._fail_open = self._counter(
-            "gateway_fail_open", "Prompts and choices that passed unjudged.", phase=Phase
+        self._fail_open = make.counter(
+            "fail_open", "Prompts and choices that passed unjudged.", phase=Phase
         )
-        self._released = self._counter("gateway_released_characters", "Characters released.")
-        self._withheld = self._counter("gateway_withheld_characters", "Characters never released.")
-        self._held = self._histogram(
-            "gateway_held_seconds", "How long released text had been held back."
+        self._released = make.counter("released_characters", "Characters released.")
+        self._withheld = make.counter("withheld_characters", "Characters never released.")
+        self._held = make.histogram(
+            "held_seconds", "How long released text had been held back.", SECONDS_BUCKETS
         )
 
-    def _describe_generator(self) -> None:
-        self._generator_began = self._histogram(
-            "gateway_generator_first_event_seconds", "Time to the generator's first event."
+    def _describe_generator(self, make: Instruments) -> None:
+        self._generator_began = make.histogram(
+            "generator_first_event_seconds", "Time to the generator's first event.", SECONDS_BUCKETS
         )
-        self._generator_ended = self._histogram(
-            "gateway_generator_seconds", "Time of a whole generation."
+        self._generator_ended = make.histogram(
+            "generator_seconds", "Time of a whole generation.", SECONDS_BUCKETS
         )
-        self._generator_errors = self._counter(
-            "gateway_generator_errors",
+        self._generator_errors = make.counter(
+            "generator_errors",
             "Generations that ended early, by error.",
             error=(*GENERATOR_ERRORS, OTHER),
         )
-
-    def _counter(self, name: str, documentation: str, **labels: Iterable[str]) -> Counter:
-        counter = Counter(name, documentation, tuple(labels), registry=self.registry)
-        if labels:
-            for values in product(*labels.values()):
-                counter.labels(*values)
-        return counter
-
-    def _histogram(self, name: str, documentation: str, **labels: Iterable[str]) -> Histogram:
-        histogram = Histogram(
-            name, documentation, tuple(labels), buckets=SECONDS_BUCKETS, registry=self.registry
-        )
-        if labels:
-            for values in product(*labels.values()):
-                histogram.labels(*values)
-        return histogram
-
-    def _gauge(self, name: str, documentation: str) -> Gauge:
-        return Gauge(name, documentation, registry=self.registry)
 
     def started(self) -> None:
         """Count a chat in."""
@@ -155,14 +176,22 @@ class Metrics:
         """Count it out, by how it ended."""
         self._in_flight.dec()
         self._requests.labels(outcome).inc()
-        self._seconds.observe(seconds)
+        self._seconds.observe(seconds, self._exemplar())
+
+    def moderated(self, outcome: Outcome, *, seconds: float) -> None:
+        """Count a request for verdicts alone."""
+        self._moderations.labels(outcome).inc()
+        self._moderation_seconds.observe(seconds, self._exemplar())
 
     def judged(self, phase: Phase, verdict: Verdict) -> None:
         """Count a verdict."""
-        self._verdicts.labels(phase, "unsafe" if verdict.unsafe else "safe").inc()
+        self._verdicts.labels(phase, _result_of(verdict)).inc()
 
     def decided(self, decision: Decision) -> None:
         """Count what became of a prompt or a choice, and why it was blocked."""
+        if decision.kind is Kind.MODERATION:
+            self._moderated_texts.labels(_result_of(decision.verdict)).inc()
+            return
         self._decisions.labels(decision.phase, decision.action).inc()
         if decision.action is Action.UNJUDGED:
             self._fail_open.labels(decision.phase).inc()
@@ -172,16 +201,16 @@ class Metrics:
 
     def guard_delayed(self, phase: Phase, *, seconds: float) -> None:
         """Note what the guard cost."""
-        self._delay.labels(phase).observe(seconds)
+        self._delay.labels(phase).observe(seconds, self._exemplar())
 
     def first_text_released(self, *, seconds: float) -> None:
         """Note how long a client waited for the first text."""
-        self._first_text.observe(seconds)
+        self._first_text.observe(seconds, self._exemplar())
 
     def text_released(self, *, num_characters: int, held_seconds: float) -> None:
         """Count text that went to a client."""
         self._released.inc(num_characters)
-        self._held.observe(held_seconds)
+        self._held.observe(held_seconds, self._exemplar())
 
     def text_withheld(self, *, num_characters: int) -> None:
         """Count text that never will."""
@@ -189,11 +218,11 @@ class Metrics:
 
     def generator_began(self, *, seconds: float) -> None:
         """Note the generator's first event."""
-        self._generator_began.observe(seconds)
+        self._generator_began.observe(seconds, self._exemplar())
 
     def generator_ended(self, *, seconds: float, error: str) -> None:
         """Note the end of a generation."""
-        self._generator_ended.observe(seconds)
+        self._generator_ended.observe(seconds, self._exemplar())
         if error:
             known = error if error in GENERATOR_ERRORS else OTHER
             self._generator_errors.labels(known).inc()
@@ -215,9 +244,41 @@ class Metrics:
         """Count a failed attempt to write."""
         self._audit_errors.inc()
 
+    def spans_ended(self, result: str, number: int) -> None:
+        """Count spans that were `exported`, `failed` to be, or found the `queue_full`."""
+        self._spans.labels(result).inc(number)
+
     def show_ready(self, *, ready: bool) -> None:
         """Publish whether new requests are welcome."""
         self._ready.set(ready)
+
+    def show_draining(self) -> None:
+        """Publish that the gateway will end."""
+        self._draining.set(1)
+
+    def show_dependency(self, dependency: Dependency, *, ready: bool) -> None:
+        """Publish whether the guard or the generator was there just now."""
+        self._dependencies.labels(dependency).set(ready)
+
+    def show_request_limit(self, max_requests: int) -> None:
+        """Publish how many requests may be answered at the same time."""
+        self._max_in_flight.set(max_requests)
+
+    def show_policies(self, policies: Iterable[GatewayPolicy]) -> None:
+        """Publish how requests are guarded."""
+        for policy in policies:
+            facts = {
+                "mode": policy.mode.value,
+                "guard_policy_id": policy.guard_policy_id,
+                "fail_open": ",".join(sorted(policy.fail_open)),
+            }
+            self._policies.labels(policy.id).info(facts)
+
+
+def _result_of(verdict: Verdict | None) -> str:
+    if verdict is None:
+        return NO_VERDICT
+    return "unsafe" if verdict.unsafe else "safe"
 
 
 def _categories_of(verdict: Verdict | None) -> Sequence[str]:
@@ -225,26 +286,3 @@ def _categories_of(verdict: Verdict | None) -> Sequence[str]:
         return (NO_VERDICT,)
     codes = [category.code for category in verdict.categories]
     return [code if code in CATEGORIES else OTHER for code in codes] or [OTHER]
-
-
-@contextmanager
-def metrics_server(metrics: Metrics, host: str, port: int) -> Iterator[int]:
-    """Serve `/metrics` on its own thread while the context lasts; yields the port bound.
-
-    Port 0 binds any free port.
-
-    Raises:
-        ConfigurationError: The address cannot be bound.
-    """
-    try:
-        server, thread = start_http_server(port, host, metrics.registry)
-    except OSError as error:
-        raise ConfigurationError(
-            f"cannot serve metrics on {host}:{port}: {error.strerror}"
-        ) from error
-    try:
-        yield server.server_port
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

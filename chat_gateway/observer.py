@@ -17,6 +17,24 @@ class Action(StrEnum):
     UNJUDGED = "unjudged"
 
 
+class Part(StrEnum):
+    """Which text was judged: the last turn, an earlier one, or what stands beside the messages.
+
+    An answer is the last turn of its conversation.
+    """
+
+    LAST_TURN = "last_turn"
+    EARLIER_TURN = "earlier_turn"
+    FIELDS = "fields"
+
+
+class Kind(StrEnum):
+    """What was asked for: an answer, or verdicts alone."""
+
+    CHAT = "chat"
+    MODERATION = "moderation"
+
+
 class Outcome(StrEnum):
     """How a request ended."""
 
@@ -37,8 +55,9 @@ class Decision:
     """What was decided about a prompt (choice None) or about one choice of the answer, once each.
 
     `verdict` is the one that decided, None where none could be had; `reason` is then the name of
-    the guard's error, and otherwise empty. `text` is what was judged: for a keyed digest and its
-    length only, never to be written anywhere. `guard_seconds` is how long the guard was waited for.
+    the guard's error, and otherwise empty. `text` is what it is about, the `part` that decided:
+    for a keyed digest and its length only, never to be written anywhere. `guard_seconds` is how
+    long the guard was waited for.
     """
 
     request_id: str
@@ -50,16 +69,21 @@ class Decision:
     reason: str
     guard_seconds: float
     text: str = field(repr=False)
+    kind: Kind = Kind.CHAT
+    part: Part = Part.LAST_TURN
 
 
 class Observer(Protocol):
     """Told of every event of a request; must be cheap and must not raise. Durations in seconds."""
 
     def started(self) -> None:
-        """A request came in; `finished` follows, whatever happens."""
+        """A chat came in; `finished` follows, whatever happens."""
 
     def finished(self, outcome: Outcome, *, seconds: float) -> None:
-        """A request ended."""
+        """A chat ended."""
+
+    def moderated(self, outcome: Outcome, *, seconds: float) -> None:
+        """A request for verdicts alone ended."""
 
     def judged(self, phase: Phase, verdict: Verdict) -> None:
         """A verdict was reached: on a prompt, or on an answer at one checkpoint."""
@@ -93,6 +117,9 @@ class NullObserver:
         """Ignore it."""
 
     def finished(self, outcome: Outcome, *, seconds: float) -> None:
+        """Ignore it."""
+
+    def moderated(self, outcome: Outcome, *, seconds: float) -> None:
         """Ignore it."""
 
     def judged(self, phase: Phase, verdict: Verdict) -> None:

@@ -22,6 +22,11 @@ class Observers:
         for each in self._observers:
             each.finished(outcome, seconds=seconds)
 
+    def moderated(self, outcome: Outcome, *, seconds: float) -> None:
+        """Pass it on."""
+        for each in self._observers:
+            each.moderated(outcome, seconds=seconds)
+
     def judged(self, phase: Phase, verdict: Verdict) -> None:
         """Pass it on."""
         for each in self._observers:

@@ -51,11 +51,12 @@ class OutcomeReport:
         trace: TracebackType | None,
     ) -> None:
         if error is not None:
-            self._outcome = _outcome_of(error)
+            self._outcome = outcome_of(error)
         self._observer.finished(self._outcome, seconds=time.monotonic() - self._started)
 
 
-def _outcome_of(error: BaseException) -> Outcome:
+def outcome_of(error: BaseException) -> Outcome:
+    """The outcome of a request that ended in this error."""
     return next(
         (outcome for kind, outcome in _OUTCOMES if isinstance(error, kind)), Outcome.CANCELLED
     )

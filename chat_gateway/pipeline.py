@@ -1,6 +1,7 @@
 """The order of the gateway: judge the prompt, generate, judge the answer, release or refuse."""
 
 from collections.abc import AsyncGenerator
+from typing import Protocol
 
 from chat_gateway.answer import Answer
 from chat_gateway.chat import Blocked, ChatEvent, ChatRequest
@@ -14,6 +15,21 @@ from chat_gateway.prompt_check import judge_prompt
 from chat_gateway.transcript import conversation_of
 
 
+class Pipeline(Protocol):
+    """What callers know of a pipeline."""
+
+    def chat(
+        self,
+        request: ChatRequest,
+        policy: GatewayPolicy,
+        *,
+        request_id: str,
+        deadline: float,
+        tells_held: bool = False,
+    ) -> AsyncGenerator[ChatEvent, None]:
+        """What the client may be told, in order; see `ChatPipeline.chat`."""
+
+
 class ChatPipeline:
     """Answers conversations and lets nothing pass that the guard has not judged."""
 
@@ -23,12 +39,19 @@ class ChatPipeline:
         self._observer = observer
 
     async def chat(
-        self, request: ChatRequest, policy: GatewayPolicy, *, request_id: str, deadline: float
+        self,
+        request: ChatRequest,
+        policy: GatewayPolicy,
+        *,
+        request_id: str,
+        deadline: float,
+        tells_held: bool = False,
     ) -> AsyncGenerator[ChatEvent, None]:
         """What the client may be told, in order; closing the iterator ends guard and generator.
 
-        `deadline` is on the clock of `time.monotonic`. `Blocked` with choice None ends
-        everything; with a choice it ends that one in place of its `ChoiceFinished`.
+        With `tells_held`, `Held` is among it whenever what is held back has changed. `deadline` is
+        on the clock of `time.monotonic`. `Blocked` with choice None ends everything; with a choice
+        it ends that one in place of its `ChoiceFinished`.
 
         Raises:
             GatewayError: any of the tree; what was said before stays said.
@@ -42,6 +65,7 @@ class ChatPipeline:
                 request_id=request_id,
                 deadline=deadline,
                 observer=self._observer,
+                tells_held=tells_held,
             )
             async with Answer(self._guard, self._generator, exchange) as answer:
                 if policy.parallel_prompt_check or not policy.mode.blocks:

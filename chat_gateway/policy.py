@@ -59,8 +59,9 @@ class GatewayPolicy:
     """How one group of callers is protected.
 
     `guard_policy_id` names the guard's policy, empty for its default. `parallel_prompt_check` lets
-    the generator start before the prompt's verdict; nothing is released before it. `fail_open`
-    names the phases that may pass while the guard cannot be reached.
+    the generator start before the prompt's verdict; nothing is released before it. Earlier turns
+    are the context of that verdict; `judge_earlier_turns` has each of them judged as well.
+    `fail_open` names the phases that may pass while the guard cannot be reached.
 
     `hold_from` opens a grey band: text judged safe with a P(unsafe) of at least this much waits
     for a clearer verdict, for `max_hold_seconds` and `max_hold_characters` at most; it is then
@@ -71,6 +72,7 @@ class GatewayPolicy:
     guard_policy_id: str = ""
     mode: Mode = Mode.STRICT
     parallel_prompt_check: bool = False
+    judge_earlier_turns: bool = False
     fail_open: frozenset[Phase] = frozenset()
     refusal: str = "I can't help with that."
     error_on_blocked_prompt: bool = False

@@ -33,6 +33,7 @@ class PolicyEntry(BaseModel):
     guard_policy_id: Identifier | None = None
     mode: Mode | None = None
     parallel_prompt_check: bool | None = None
+    judge_earlier_turns: bool | None = None
     fail_open: frozenset[Phase] | None = None
     refusal: Annotated[str, StringConstraints(min_length=1, max_length=1000)] | None = None
     error_on_blocked_prompt: bool | None = None

@@ -1,29 +1,27 @@
 """From the first request to the last: serve HTTP and gRPC until told to stop, then drain."""
 
 import asyncio
-import signal
 import socket
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any
 
 import structlog
 import uvicorn
+from starlette.types import ASGIApp
 
-from chat_gateway.composition import Gateway, grpc_server, http_app
+from chat_gateway.composition import Gateway, grpc_server, http_app, with_platform_paths
 from chat_gateway.grpc_server.server import ChatServer
 from chat_gateway.http_door import HttpDoor
 from chat_gateway.listening import listening_socket
 from chat_gateway.metrics import Metrics
+from chat_gateway.readiness import Readiness
 from chat_gateway.settings import GatewaySettings
-from guard_service.moderation import ModerationError
+from chat_gateway.stopping import is_first, stop_signals
+from guard_service.health_port import HealthPort
 
 EXIT_DRAINED = 0
 EXIT_UNFINISHED = 1
 
-UPDATE_SECONDS = 1.0
-STEADY_SECONDS = 5.0
-GUARD_SECONDS = 2.0
 HEADER_BYTES = 65_536
 FAREWELL_SECONDS = 1
 """How long requests that were not finished in time have to end once they are cancelled."""
@@ -31,7 +29,12 @@ FAREWELL_SECONDS = 1
 _log = structlog.get_logger(__name__)
 
 
-async def serve(gateway: Gateway, settings: GatewaySettings, metrics: Metrics) -> int:
+async def serve(
+    gateway: Gateway,
+    settings: GatewaySettings,
+    metrics: Metrics,
+    health_port: HealthPort | None = None,
+) -> int:
     """Serve until SIGTERM or SIGINT, then drain; a second signal ends the drain at once.
 
     Returns the exit status for the process.
@@ -39,11 +42,11 @@ async def serve(gateway: Gateway, settings: GatewaySettings, metrics: Metrics) -
     Raises:
         ConfigurationError: An address cannot be bound.
     """
-    with _stop_signals() as (told_to_stop, told_again):
-        async with running(gateway, settings, metrics) as front:
-            if await _is_first(front.broken(), told_to_stop.wait()):
+    with stop_signals() as (told_to_stop, told_again):
+        async with running(gateway, settings, metrics, health_port) as front:
+            if await is_first(front.broken(), told_to_stop.wait()):
                 return EXIT_UNFINISHED
-            if await _is_first(told_again.wait(), front.drain()):
+            if await is_first(told_again.wait(), front.drain()):
                 return EXIT_UNFINISHED
             return EXIT_DRAINED if front.is_drained else EXIT_UNFINISHED
 
@@ -57,18 +60,19 @@ class Front:
         settings: GatewaySettings,
         metrics: Metrics,
         listening: socket.socket,
+        health_port: HealthPort | None = None,
     ) -> None:
-        self._gateway = gateway
         self._settings = settings
-        self._metrics = metrics
         self._listening = listening
         self._door = HttpDoor(http_app(gateway, settings), metrics)
-        self._http = _HttpServer(_uvicorn_config(self._door))
+        app = with_platform_paths(gateway.tracing.http(self._door), settings)
+        self._http = _HttpServer(_uvicorn_config(app))
         self.grpc: ChatServer | None = grpc_server(gateway, settings, metrics)
+        self._readiness = Readiness(gateway, metrics, health_port, self._tell_callers)
         self._tasks: list[asyncio.Task[None]] = []
-        self._is_welcome = True
-        self._was_ready: bool | None = None
         self.is_drained = False
+        metrics.show_request_limit(settings.max_concurrent_requests)
+        metrics.show_policies(gateway.policies.by_id.values())
 
     @property
     def http_port(self) -> int:
@@ -80,7 +84,8 @@ class Front:
         """Answer HTTP, and keep saying whether an answer can be expected."""
         self._tasks = [
             asyncio.create_task(self._http.serve([self._listening])),
-            asyncio.create_task(self._keep_readiness()),
+            asyncio.create_task(self._readiness.keep()),
+            asyncio.create_task(self._readiness.keep_alive()),
         ]
 
     async def broken(self) -> None:
@@ -91,7 +96,8 @@ class Front:
     async def stop(self) -> None:
         """Close what is open."""
         self._http.should_exit = True
-        self._tasks[1].cancel()
+        for task in self._tasks[1:]:
+            task.cancel()
         await asyncio.wait(self._tasks)
         self._errors()
 
@@ -101,9 +107,8 @@ class Front:
         `is_drained` tells whether everything accepted was answered within the drain time.
         """
         _log.info("draining", num_http_requests=self._door.num_inside)
-        self._is_welcome = False
         self._door.leave()
-        await self._say_ready(ready=False)
+        await self._readiness.leave()
         await asyncio.sleep(self._settings.lame_duck_seconds)
         self._door.close()
         try:
@@ -119,27 +124,9 @@ class Front:
         if self.grpc is not None:
             await self.grpc.drain(self._settings.drain_seconds)
 
-    async def _can_answer(self) -> bool:
-        try:
-            await self._gateway.guard.info(timeout_seconds=GUARD_SECONDS)
-        except ModerationError:
-            return False
-        return await self._gateway.generator.is_ready()
-
-    async def _say_ready(self, *, ready: bool) -> None:
-        ready = ready and self._is_welcome  # draining may have begun during the question
-        if ready != self._was_ready:
-            _log.info("ready" if ready else "not ready")
-        self._was_ready = ready
-        self._metrics.show_ready(ready=ready)
+    async def _tell_callers(self, ready: bool) -> None:  # noqa: FBT001 - the readiness's word
         if self.grpc is not None:
             await self.grpc.show_ready(ready=ready)
-
-    async def _keep_readiness(self) -> None:
-        """It takes the guard and the generator to answer."""
-        while True:
-            await self._say_ready(ready=self._is_welcome and await self._can_answer())
-            await asyncio.sleep(STEADY_SECONDS if self._was_ready else UPDATE_SECONDS)
 
     def _errors(self) -> list[BaseException]:
         """What ended the tasks that should not have ended."""
@@ -149,15 +136,18 @@ class Front:
 
 @asynccontextmanager
 async def running(
-    gateway: Gateway, settings: GatewaySettings, metrics: Metrics
+    gateway: Gateway,
+    settings: GatewaySettings,
+    metrics: Metrics,
+    health_port: HealthPort | None = None,
 ) -> AsyncIterator[Front]:
     """Both servers while the context lasts; not drained on leaving.
 
     Raises:
         ConfigurationError: An address cannot be bound.
     """
-    with listening_socket(settings.host, settings.port) as listening:
-        front = Front(gateway, settings, metrics, listening)
+    with listening_socket(settings.host, settings.http_port) as listening:
+        front = Front(gateway, settings, metrics, listening, health_port)
         async with _entered(front.grpc):
             front.start()
             _log.info(
@@ -179,7 +169,7 @@ class _HttpServer(uvicorn.Server):
         yield
 
 
-def _uvicorn_config(app: HttpDoor) -> uvicorn.Config:
+def _uvicorn_config(app: ASGIApp) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         log_config=None,
@@ -200,35 +190,3 @@ async def _entered(server: ChatServer | None) -> AsyncIterator[None]:
         return
     async with server:
         yield
-
-
-@contextmanager
-def _stop_signals() -> Iterator[tuple[asyncio.Event, asyncio.Event]]:
-    """Events for the first and the second signal to stop."""
-    loop = asyncio.get_running_loop()
-    first, second = asyncio.Event(), asyncio.Event()
-
-    def note() -> None:
-        (second if first.is_set() else first).set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, note)
-    try:
-        yield first, second
-    finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)
-
-
-async def _is_first(one: Coroutine[Any, Any, Any], other: Coroutine[Any, Any, Any]) -> bool:
-    """Run two things until either ends, then cancel the other; whether `one` was the first."""
-    tasks = [asyncio.create_task(one), asyncio.create_task(other)]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-    for task in done:
-        task.result()
-    return tasks[0] in done

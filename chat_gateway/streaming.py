@@ -15,11 +15,12 @@ from chat_gateway.transcript import Transcript, tool_call_text
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """Events that may go to the client, and when the oldest of them arrived, if there is any."""
+    """Events that may go to the client, and when the oldest and the finish among them arrived."""
 
     events: tuple[GeneratorEvent, ...]
     num_characters: int
     arrived: float | None
+    finished: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +85,15 @@ class HeldChoice:
             released.append(self._pieces.popleft())
         num_characters = sum(piece.num_characters for piece in released)
         self.num_held -= num_characters
-        events = tuple(piece.event for piece in released)
-        return Released(events, num_characters, released[0].arrived if released else None)
+        if not released:
+            return Released((), 0, None, None)
+        is_end = isinstance(released[-1].event, ChoiceFinished)
+        return Released(
+            events=tuple(piece.event for piece in released),
+            num_characters=num_characters,
+            arrived=released[0].arrived,
+            finished=released[-1].arrived if is_end else None,
+        )
 
     def release_all(self) -> Released:
         """Let everything go that is whole."""

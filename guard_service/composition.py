@@ -110,7 +110,7 @@ async def running_moderator(settings: ServeSettings) -> AsyncIterator[Moderator]
         yield moderator
     finally:
         running.cancel()
-        await asyncio.wait([running])
+        await asyncio.gather(running, return_exceptions=True)
 
 
 def _max_context_tokens(settings: ModelSettings) -> int:

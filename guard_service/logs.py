@@ -2,19 +2,25 @@
 
 import logging
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import structlog
 from structlog.stdlib import ProcessorFormatter
 
 
-def configure_logs(log_format: str, log_level: str) -> None:
+def configure_logs(
+    log_format: str, log_level: str, processors: Sequence[structlog.typing.Processor] = ()
+) -> None:
     """Write lines of `log_level` and above as `console` text or as `json` objects.
+
+    Further `processors` may add to each line.
 
     Tracebacks are plain: a richer one would print variables, and those may hold a user's text.
     """
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
+        *processors,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),

@@ -140,8 +140,12 @@ class Overloaded(ModerationError):
         self.retry_after_seconds = retry_after_seconds
 
 
+class OutOfMemory(ModerationError):
+    """The text does not fit the memory of the model's device; a shorter one may."""
+
+
 class NotReady(ModerationError):
-    """The service is starting or draining; another replica may answer."""
+    """The service is starting, draining or ending; another replica may answer."""
 
 
 class DeadlineExceeded(ModerationError):

@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from guard_service.batcher import Batcher, Scored
+from guard_service.batcher import Batcher
 from guard_service.decision import decide, worst
 from guard_service.engine.protocol import Engine, Judgement, Segments, Session
 from guard_service.limits import Limits
@@ -26,6 +26,7 @@ from guard_service.observer import Drop, Observer
 from guard_service.policy import Policy
 from guard_service.prompt_formats import PromptFormat
 from guard_service.stream import ModerationStream
+from guard_service.ticket import Scored
 from guard_service.validation import validate
 from guard_service.windows import windows
 
@@ -153,7 +154,10 @@ class Moderator:
         ]
         judgements[-1] = replace(judgements[-1], session=session)
         phase = Phase.of(conversation[-1].role)
-        return Plan(policy, phase, tuple(judgements), began, time.monotonic() - began)
+        seconds = time.monotonic() - began
+        num_tokens = sum(each.num_new_tokens for each in judgements)
+        self._observer.tokenised(num_tokens=num_tokens, seconds=seconds)
+        return Plan(policy, phase, tuple(judgements), began, seconds)
 
     def _segments(self, conversation: Conversation, policy: Policy) -> list[Segments]:
         """Tokens of the whole conversation, or of its windows if it does not fit."""

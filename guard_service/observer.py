@@ -4,6 +4,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from guard_service.moderation import Verdict
+from guard_service.ticket import Scored
 
 
 class Drop(StrEnum):
@@ -21,11 +22,20 @@ class Observer(Protocol):
     def judged(self, verdict: Verdict) -> None:
         """A verdict was reached."""
 
+    def tokenised(self, *, num_tokens: int, seconds: float) -> None:
+        """A request's text became so many new tokens; told in the request's own context."""
+
+    def scored(self, scored: Scored) -> None:
+        """One judgement has its scores, with all its batch; told in the request's own context."""
+
     def batch_scored(self, *, num_items: int, num_tokens: int, seconds: float) -> None:
         """The engine finished one batch; tokens are new ones, without the shared prefix."""
 
     def dropped(self, reason: Drop) -> None:
         """One piece of work ended without a verdict."""
+
+    def memory_ran_out(self) -> None:
+        """A batch, of one or of several, did not fit the device's memory."""
 
     def prefix_looked_up(self, *, hit: bool) -> None:
         """The engine looked a prompt prefix up in its cache."""
@@ -37,10 +47,19 @@ class NullObserver:
     def judged(self, verdict: Verdict) -> None:
         """Ignore it."""
 
+    def tokenised(self, *, num_tokens: int, seconds: float) -> None:
+        """Ignore it."""
+
+    def scored(self, scored: Scored) -> None:
+        """Ignore it."""
+
     def batch_scored(self, *, num_items: int, num_tokens: int, seconds: float) -> None:
         """Ignore it."""
 
     def dropped(self, reason: Drop) -> None:
+        """Ignore it."""
+
+    def memory_ran_out(self) -> None:
         """Ignore it."""
 
     def prefix_looked_up(self, *, hit: bool) -> None:

@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from guard_service.batcher import Scored, Ticket
 from guard_service.engine.protocol import Segments, Session
 from guard_service.moderation import Conversation, InvalidRequest, Verdict
 from guard_service.policy import Policy
+from guard_service.ticket import Scored, Ticket
 from guard_service.validation import content_bytes, require_size
 
 if TYPE_CHECKING:

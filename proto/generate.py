@@ -7,7 +7,11 @@ from grpc_tools import protoc
 
 PROTO_ROOT = Path(__file__).parent
 PACKAGE_ROOT = PROTO_ROOT.parent
-SOURCES = ("guard_service/v1/guard.proto", "chat_gateway/v1/chat.proto")
+SOURCES = (
+    "guard_service/v1/guard.proto",
+    "chat_gateway/v1/chat.proto",
+    "chat_gateway/ext_proc/v3/external_processor.proto",
+)
 
 
 def plugin(name: str) -> str:

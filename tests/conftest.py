@@ -2,7 +2,9 @@
 
 import os
 import shutil
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -21,10 +23,14 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def needs_binary() -> Callable[[str], str]:
-    """Path of a program; without it the test skips on a developer's machine and fails in CI."""
+    """Path of a program; without it the test skips on a developer's machine and fails in CI.
+
+    Programs that pip installed beside this interpreter are found first.
+    """
+    places = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
 
     def find(name: str) -> str:
-        path = shutil.which(name)
+        path = shutil.which(name, path=places)
         if path is not None:
             return path
         reason = f"{name} is not installed"

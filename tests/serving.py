@@ -11,6 +11,7 @@ import pytest
 from guard_service.batcher import Batcher
 from guard_service.grpc_server.options import ServerOptions
 from guard_service.grpc_server.server import GuardServer
+from guard_service.health_port import HealthPort
 from guard_service.limits import Limits
 from guard_service.metrics import Metrics
 from guard_service.moderator import Moderator
@@ -84,13 +85,14 @@ async def running_server(
     limits: Limits = Limits(),  # noqa: B008 - frozen
     max_batch_tokens: int = 1024,
     max_queue_items: int = 1024,
+    health_port: HealthPort | None = None,
 ) -> AsyncIterator[Service]:
     """A server that is ready, unless `welcome` is False, with an empty journal."""
     engine = engine or FakeEngine()
     moderator, batcher, metrics = composed(
         engine, limits=limits, max_batch_tokens=max_batch_tokens, max_queue_items=max_queue_items
     )
-    async with GuardServer(moderator, batcher, options, metrics) as server:
+    async with GuardServer(moderator, batcher, options, metrics, health_port) as server:
         if welcome:
             await server.welcome()
             engine.journal.clear()

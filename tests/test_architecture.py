@@ -15,24 +15,30 @@ GATEWAY = ROOT / "chat_gateway"
 
 DOMAIN = {
     "moderation", "policy", "policy_file", "prompt_formats", "neutralise", "limits", "observer",
-    "batcher", "moderator", "decision", "validation", "windows", "stream",
+    "observers", "batcher", "ticket", "moderator", "decision", "validation", "windows", "stream",
 }  # fmt: skip
 GATEWAY_EDGES = {
-    "grpc_server", "http_api", "http_door", "v1", "generators", "metrics",
+    "grpc_server", "http_api", "ext_proc", "http_door", "v1", "generators", "metrics", "tracing",
     "settings", "cli", "composition", "serving", "__main__",
 }  # fmt: skip
 """Parts of the gateway that know a wire, a library or the whole; the others are its domain."""
 
-PUBLISHED = {"moderation", "client", "v1", "wire", "service_info", "stream"}
-"""Parts of the guard that the gateway may use anywhere: its contract and its client."""
+PUBLISHED = {
+    "moderation", "client", "v1", "wire", "service_info", "stream", "health_port", "instruments",
+}  # fmt: skip
+"""Parts of the guard that the gateway may use anywhere: its contract, its client, the port both
+are probed on and how both are measured."""
 
-ROOT_ONLY = {"embedded", "logs"}
-"""What the gateway's composition root and command line may use of the guard besides."""
+ROOT_ONLY = {"embedded", "logs", "configuration", "metrics_port", "tracing"}
+"""What the gateway's composition root, settings and command line may use of the guard besides:
+what both services are started with, so that a setting is given and documented in one way. The
+gateway's tracing, which knows the whole too, builds on the guard's."""
 
 WIRE_LIBRARIES = {"grpc", "grpc_health", "grpc_reflection", "google"}
 MODEL_LIBRARIES = {"torch", "transformers", "peft", "accelerate", "safetensors", "tokenizers"}
 HTTP_LIBRARIES = {"fastapi", "starlette", "uvicorn", "httpx"}
 METRIC_LIBRARIES = {"prometheus_client"}
+TRACE_LIBRARIES = {"opentelemetry"}
 DRAWERS = {"utils", "util", "common", "helpers", "core", "shared", "misc"}
 
 MAX_FUNCTION_LINES = 50
@@ -90,7 +96,7 @@ def importing(paths: Iterable[Path], forbidden: Callable[[str], bool]) -> list[s
 
 
 def test_the_domain_knows_no_wire_no_model_and_no_metrics():
-    libraries = WIRE_LIBRARIES | MODEL_LIBRARIES | METRIC_LIBRARIES
+    libraries = WIRE_LIBRARIES | MODEL_LIBRARIES | METRIC_LIBRARIES | TRACE_LIBRARIES
 
     assert importing(domain(), lambda name: name.split(".")[0] in libraries) == []
 
@@ -111,7 +117,7 @@ def test_model_libraries_stay_inside_the_engine():
 
 
 def test_generated_code_is_used_at_the_edge_only():
-    paths = outside("grpc_server", "client", "wire", "v1")
+    paths = outside("grpc_server", "client", "wire", "v1", "health_port")
 
     assert importing(paths, lambda name: "_pb2" in name) == []
 
@@ -129,14 +135,15 @@ def test_the_gateway_uses_what_the_guard_publishes():
         package, _, inner = name.partition(".")
         return package == "guard_service" and inner.split(".")[0] in ROOT_ONLY
 
-    inside = outside("composition", "cli", package=GATEWAY)
+    inside = outside("composition", "settings", "cli", "tracing", package=GATEWAY)
 
     assert importing(modules(GATEWAY), is_private) == []
     assert importing(inside, is_for_the_root) == []
 
 
 def test_the_gateways_domain_knows_no_wire_no_model_and_no_metrics():
-    libraries = WIRE_LIBRARIES | MODEL_LIBRARIES | METRIC_LIBRARIES | HTTP_LIBRARIES
+    edges = WIRE_LIBRARIES | METRIC_LIBRARIES | HTTP_LIBRARIES | TRACE_LIBRARIES
+    libraries = edges | MODEL_LIBRARIES
     domain = outside(*GATEWAY_EDGES, package=GATEWAY)
 
     assert importing(domain, lambda name: name.split(".")[0] in libraries) == []
@@ -150,8 +157,14 @@ def test_the_gateways_model_libraries_stay_inside_its_generator():
     assert importing(paths, lambda name: name.split(".")[0] in MODEL_LIBRARIES) == []
 
 
+def test_trace_libraries_stay_inside_tracing():
+    paths = outside("tracing") + outside("tracing", package=GATEWAY)
+
+    assert importing(paths, lambda name: name.split(".")[0] in TRACE_LIBRARIES) == []
+
+
 def test_the_gateways_generated_code_is_used_at_the_edge_only():
-    paths = outside("grpc_server", "v1", package=GATEWAY)
+    paths = outside("grpc_server", "ext_proc", "v1", package=GATEWAY)
 
     assert importing(paths, lambda name: "_pb2" in name) == []
 
@@ -159,7 +172,9 @@ def test_the_gateways_generated_code_is_used_at_the_edge_only():
 def test_the_environment_is_read_by_settings_and_cli_only():
     # The packages of the models set one variable that OpenMP reads when torch is loaded.
     loaders = {"engine", "generators.transformers"}
-    edges = outside("settings", "cli") + outside("settings", "cli", package=GATEWAY)
+    edges = outside("settings", "configuration", "cli") + outside(
+        "settings", "cli", package=GATEWAY
+    )
     paths = [path for path in edges if name_of(path) not in loaders]
     readers = [
         str(path.relative_to(ROOT))
@@ -184,7 +199,7 @@ def test_every_module_says_its_job_first():
 
 
 def hand_written() -> Iterator[Path]:
-    for folder in ("guard_service", "chat_gateway", "tests", "benchmarks", "proto"):
+    for folder in ("guard_service", "chat_gateway", "tests", "benchmarks", "proto", "deploy"):
         yield from modules(ROOT / folder)
 
 

@@ -1,6 +1,6 @@
-"""The command line: `chat-gateway serve | chat | demo`.
+"""The command line: `chat-gateway serve | ext-proc | chat | demo | health`.
 
-Exit status: 0 done, 1 no answer could be had, 2 wrong usage, 78 wrong configuration,
+Exit status: 0 done, 1 no answer could be had or not healthy, 2 wrong usage, 78 wrong configuration,
 130 interrupted. An error is one line on standard error.
 """
 
@@ -13,6 +13,8 @@ import typer
 from chat_gateway.chat import GatewayError
 from chat_gateway.cli.chat import chat
 from chat_gateway.cli.demo import demo
+from chat_gateway.cli.ext_proc import ext_proc
+from chat_gateway.cli.health import health
 from chat_gateway.cli.serve import serve
 from guard_service.moderation import ConfigurationError
 
@@ -24,14 +26,17 @@ app = typer.Typer(
     name="chat-gateway",
     help="Chat with a language model, judged by Llama Guard before and while it answers.\n\n"
     "'demo' starts a guard and a gateway on the embedded models and shows both at work; 'serve' "
-    "puts a gateway in front of your own model; 'chat' talks with a running gateway.",
+    "puts a gateway in front of your own model; 'ext-proc' does its work for an Envoy; 'chat' "
+    "talks with a running gateway.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
 app.command()(serve)
+app.command()(ext_proc)
 app.command()(chat)
 app.command()(demo)
+app.command()(health)
 
 
 def main() -> None:

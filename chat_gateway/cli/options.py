@@ -2,33 +2,46 @@
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any
 
 import typer
 
-from chat_gateway.settings import GatewaySettings, load
-from chat_gateway.settings.reference import SettingReference, references
+from chat_gateway.settings import GatewaySettings, load, load_ext_proc
+from chat_gateway.settings.ext_proc import ext_proc_references
+from chat_gateway.settings.generator import GeneratorSettings
+from guard_service.configuration.reference import SettingReference, references
 
 Command = Callable[..., None]
 
 
 def with_settings(command: Command) -> Command:
     """Replace a command's parameter, `settings`, by an option for every setting but secrets."""
-    options = [_option(each) for each in references() if not each.is_secret]
+    return _with(command, references(GatewaySettings), load)
+
+
+def with_ext_proc_settings(command: Command) -> Command:
+    """As `with_settings`, for the settings of an external processor."""
+    return _with(command, ext_proc_references(), load_ext_proc)
+
+
+def _with(
+    command: Command,
+    settings: Iterable[SettingReference],
+    read: Callable[[Mapping[str, Any]], GatewaySettings],
+) -> Command:
+    options = [_option(each) for each in settings if not each.is_secret]
 
     @functools.wraps(command)
     def run(**given: Any) -> None:
-        settings: GatewaySettings = load(
-            {name: value for name, value in given.items() if value is not None}
-        )
-        command(settings)
+        command(read({name: value for name, value in given.items() if value is not None}))
 
     run.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
     return run
 
 
 def _option(setting: SettingReference) -> inspect.Parameter:
+    is_of_the_generator = setting.name in GeneratorSettings.model_fields
     details = [
         *([setting.allowed] if setting.allowed != "text" else []),
         *([f"default {setting.default}"] if setting.default != "-" else []),
@@ -37,7 +50,7 @@ def _option(setting: SettingReference) -> inspect.Parameter:
     option = typer.Option(
         setting.flag,
         help=f"{setting.description} ({'; '.join(details)})",
-        rich_help_panel="Model that answers" if setting.is_of_the_generator else "Gateway",
+        rich_help_panel="Model that answers" if is_of_the_generator else "Gateway",
         metavar="VALUE",
         show_default=False,
     )

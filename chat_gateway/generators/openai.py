@@ -1,20 +1,19 @@
 """A generator behind any OpenAI-compatible server: vLLM, TGI, llama.cpp or a hosted one."""
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
 
-from chat_gateway.chat import ChatRequest, GeneratorEvent, GeneratorFailed, UnknownModel
-from chat_gateway.generators.openai_answer import AnswerReader
+from chat_gateway.chat import ChatRequest, GeneratorEvent, UnknownModel
+from chat_gateway.generators.openai_events import answer_events
 from chat_gateway.generators.openai_request import request_body
-from chat_gateway.generators.sse import EventReader
-from chat_gateway.generators.upstream import DEFAULT_PATIENCE, Patience, Upstream
-
-_END = "[DONE]"
+from chat_gateway.generators.upstream import DEFAULT_PATIENCE, CallHeaders, Patience, Upstream
 
 
 class OpenAIGenerator:
     """Passes chats on to the server at `base_url`, which ends in the version, such as `/v1`.
+
+    `headers` is asked at every call what to send along.
 
     An event longer than `max_event_bytes`, or an answer whose stream is longer than
     `max_answer_bytes`, is given up.
@@ -32,6 +31,7 @@ class OpenAIGenerator:
         ca_file: Path | None = None,
         patience: Patience = DEFAULT_PATIENCE,
         max_connections: int = 256,
+        headers: CallHeaders = tuple,
         max_event_bytes: int = 2**20,
         max_answer_bytes: int = 2**26,
     ) -> None:
@@ -44,6 +44,7 @@ class OpenAIGenerator:
             ca_file=ca_file,
             patience=patience,
             max_connections=max_connections,
+            headers=headers,
         )
 
     @property
@@ -71,17 +72,18 @@ class OpenAIGenerator:
             GatewayError: TooBusy, GeneratorFailed, InvalidChat or OutOfTime.
         """
         self.check(request)
-        answer = AnswerReader(request.sampling.num_choices)
-        body = request_body(request)
-        async with (
-            self._upstream.post("chat/completions", body, deadline=deadline) as received,
-            aclosing(self._events(received)) as events,
-        ):
-            async for data in events:
-                for event in answer.read(data):
+        async with self._upstream.post(
+            "chat/completions", request_body(request), deadline=deadline
+        ) as received:
+            events = answer_events(
+                received,
+                request.sampling.num_choices,
+                max_event_bytes=self._max_event_bytes,
+                max_answer_bytes=self._max_answer_bytes,
+            )
+            async with aclosing(events):
+                async for event in events:
                     yield event
-            for event in answer.end():
-                yield event
 
     async def is_ready(self) -> bool:
         """Whether the server lists its models; the reply is trusted for a few seconds."""
@@ -90,18 +92,3 @@ class OpenAIGenerator:
     async def close(self) -> None:
         """Close every connection."""
         await self._upstream.close()
-
-    async def _events(self, received: AsyncIterator[bytes]) -> AsyncGenerator[str, None]:
-        """The data of each event until the end mark, or until the stream ends cleanly."""
-        reader = EventReader(self._max_event_bytes)
-        num_bytes = 0
-        async for piece in received:
-            num_bytes += len(piece)
-            if num_bytes > self._max_answer_bytes:
-                raise GeneratorFailed("the model's server did not stop talking")
-            for data in reader.feed(piece):
-                if data.strip() == _END:
-                    return
-                yield data
-        if reader.is_mid_event:
-            raise GeneratorFailed("the model's server stopped in the middle of an event")

@@ -3,7 +3,7 @@
 import asyncio
 import ssl
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from http.cookiejar import CookieJar, DefaultCookiePolicy
@@ -16,6 +16,9 @@ from chat_gateway.chat import GatewayError, GeneratorFailed, OutOfTime, TooBusy
 from chat_gateway.generators.upstream_address import upstream_address
 from chat_gateway.generators.upstream_status import Unreached, check_response, is_worth_a_retry
 from guard_service.moderation import ConfigurationError
+
+CallHeaders = Callable[[], Sequence[tuple[str, str]]]
+"""What to send along with a question, such as a trace's id."""
 
 _T = TypeVar("_T")
 _RETRY_PAUSES_SECONDS = (0.1, 0.4)
@@ -51,7 +54,9 @@ class Upstream:
         ca_file: Path | None = None,
         patience: Patience = DEFAULT_PATIENCE,
         max_connections: int = 256,
+        headers: CallHeaders = tuple,
     ) -> None:
+        self._headers = headers
         self._patience = patience
         self._client = httpx.AsyncClient(
             base_url=upstream_address(base_url),
@@ -120,7 +125,8 @@ class Upstream:
         self, path: str, body: dict[str, Any], deadline: float
     ) -> tuple[httpx.Response, float]:
         first_byte_by = time.monotonic() + self._patience.first_byte_seconds
-        request = self._client.build_request("POST", path, json=body)
+        headers = list(self._headers())
+        request = self._client.build_request("POST", path, json=body, headers=headers)
         sending = self._client.send(request, stream=True)
         response = await _in_time(sending, first_byte_by, deadline)
         try:

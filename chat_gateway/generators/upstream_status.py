@@ -1,6 +1,7 @@
 """What a model server's HTTP status means, in our own words."""
 
 import re
+from collections.abc import Mapping
 from http import HTTPStatus
 
 import httpx
@@ -47,9 +48,18 @@ def check_response(response: httpx.Response) -> None:
     """
     if response.status_code != HTTPStatus.OK:
         raise _refusal(response)
-    if response.headers.get("content-encoding", "identity") != "identity":
+    require_events(response.headers)
+
+
+def require_events(headers: Mapping[str, str]) -> None:
+    """Let only a body pass that can be read as events; header names in lower case.
+
+    Raises:
+        GeneratorFailed: it is compressed, or something else.
+    """
+    if headers.get("content-encoding", "identity") != "identity":
         raise GeneratorFailed("the model's server compresses its answers, which it was not asked")
-    kind, _, _ = response.headers.get("content-type", "").partition(";")
+    kind, _, _ = headers.get("content-type", "").partition(";")
     if kind.strip().lower() != "text/event-stream":
         raise GeneratorFailed("the model's server does not stream its answers as events")
 
@@ -59,17 +69,18 @@ def _refusal(response: httpx.Response) -> GatewayError:
     if status in _INVALID:
         return InvalidChat("messages", REFUSED_AS_INVALID)
     if status == HTTPStatus.TOO_MANY_REQUESTS:
-        return TooBusy("the model's server is busy", _pause(response))
+        return TooBusy("the model's server is busy", pause_seconds(response.headers))
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
-        return Unavailable("the model's server is not available", _pause(response))
+        pause = pause_seconds(response.headers)
+        return Unavailable("the model's server is not available", pause)
     if response.is_redirect:
         return GeneratorFailed("the model's server redirects, which is not followed")
     return GeneratorFailed(_FAULTS.get(status, f"the model's server failed with status {status}"))
 
 
-def _pause(response: httpx.Response) -> float:
-    """The Retry-After header in seconds, if it is a sensible number."""
-    asked = response.headers.get("retry-after", "")
+def pause_seconds(headers: Mapping[str, str]) -> float:
+    """The Retry-After header, if it is a sensible number; header names in lower case."""
+    asked = headers.get("retry-after", "")
     if not re.fullmatch(r"\d{1,4}", asked, re.ASCII):
         return _DEFAULT_PAUSE_SECONDS
     return min(max(float(asked), _DEFAULT_PAUSE_SECONDS), _LONGEST_PAUSE_SECONDS)

@@ -18,6 +18,11 @@ class Door:
         self._empty = asyncio.Event()
         self._empty.set()
 
+    @property
+    def num_inside(self) -> int:
+        """RPCs that are inside."""
+        return self._num_inside
+
     def close(self) -> None:
         """Refuse every RPC from now on; those inside stay."""
         self._is_open = False

@@ -20,8 +20,8 @@ class GrpcOptions:
     max_message_bytes: int = 1_048_576
     max_messages: int = 100
     max_choices: int = 8
-    max_concurrent_chats: int = 256
-    retry_after_seconds: float = 1.0
+    max_tools: int = 128
+    max_stops: int = 4
     max_chat_seconds: float = 300.0
 
     @property

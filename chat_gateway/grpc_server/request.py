@@ -38,7 +38,7 @@ def chat_request(prompt: chat_pb2.Prompt, options: GrpcOptions, default_model: s
         messages=tuple(_message(each, index) for index, each in enumerate(prompt.messages)),
         model=prompt.model or default_model,
         sampling=_sampling(prompt.sampling, options),
-        tools=_tools(prompt.tools),
+        tools=_tools(prompt.tools, options),
         tool_choice=_tool_choice(prompt),
     )
 
@@ -74,6 +74,8 @@ def _sampling(sampling: chat_pb2.Sampling, options: GrpcOptions) -> Sampling:
         raise InvalidChat("prompt.sampling.top_p", "must be above 0 and up to 1")
     if sampling.HasField("max_tokens") and sampling.max_tokens < 1:
         raise InvalidChat("prompt.sampling.max_tokens", "must be 1 or more")
+    if len(sampling.stop) > options.max_stops:
+        raise InvalidChat("prompt.sampling.stop", f"at most {options.max_stops} (max_stops)")
     if not all(sampling.stop):
         raise InvalidChat("prompt.sampling.stop", "must not hold an empty text")
     return Sampling(
@@ -91,7 +93,11 @@ def _require(name: str, value: float, low: float, high: float) -> None:
         raise InvalidChat(f"prompt.sampling.{name}", f"must be {low:g} to {high:g}")
 
 
-def _tools(tools: Sequence[chat_pb2.Tool]) -> tuple[dict[str, Any], ...]:
+def _tools(tools: Sequence[chat_pb2.Tool], options: GrpcOptions) -> tuple[dict[str, Any], ...]:
+    if len(tools) > options.max_tools:
+        raise InvalidChat(
+            "prompt.tools", f"{len(tools)} given, at most {options.max_tools} allowed (max_tools)"
+        )
     names = [tool.name for tool in tools]
     if not all(names) or len(set(names)) != len(names):
         raise InvalidChat("prompt.tools", "each function needs a name of its own")
@@ -113,12 +119,17 @@ def _function(tool: chat_pb2.Tool, index: int) -> dict[str, Any]:
 
 def _json_object(text: str, place: str) -> dict[str, Any]:
     try:
-        value = json.loads(text)
+        value = json.loads(text, parse_constant=_no_constant)
+        json.dumps(value, ensure_ascii=False).encode()  # an escape can name half a character
     except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
         raise InvalidChat(place, "must be a JSON object")
     return value
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
 
 
 def _tool_choice(prompt: chat_pb2.Prompt) -> object:

@@ -3,7 +3,7 @@
 
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing
 from dataclasses import dataclass
 
 from chat_gateway.chat import (
@@ -13,7 +13,6 @@ from chat_gateway.chat import (
     ChoiceFinished,
     FinishReason,
     InvalidChat,
-    TooBusy,
 )
 from chat_gateway.generators.protocol import Generator
 from chat_gateway.grpc_server.call import Context, seconds_left
@@ -23,7 +22,8 @@ from chat_gateway.grpc_server.request import chat_request
 from chat_gateway.grpc_server.request_id import name_request
 from chat_gateway.grpc_server.status import REQUEST_ID
 from chat_gateway.grpc_server.whole import WholeChat
-from chat_gateway.pipeline import ChatPipeline
+from chat_gateway.pipeline import Pipeline
+from chat_gateway.places import Places
 from chat_gateway.policy import GatewayPolicy
 from chat_gateway.v1 import chat_pb2, chat_pb2_grpc
 
@@ -43,22 +43,24 @@ class ChatServicer(chat_pb2_grpc.ChatServiceServicer):
 
     def __init__(
         self,
-        pipeline: ChatPipeline,
+        pipeline: Pipeline,
         generator: Generator,
         policies: Mapping[str, GatewayPolicy],
         default_policy: GatewayPolicy,
         options: GrpcOptions,
+        *,
+        places: Places,
     ) -> None:
         self._pipeline = pipeline
         self._generator = generator
         self._policies = policies
         self._default_policy = default_policy
         self._options = options
-        self._num_chats = 0
+        self._places = places
 
     async def Chat(self, request: chat_pb2.ChatRequest, context: Context) -> chat_pb2.ChatResponse:
         """Answer at once."""
-        with self._place():
+        with self._places.one():
             chat = await self._open(request.prompt, request.request_id, context)
             whole = WholeChat(chat.opened, chat.request.sampling.num_choices)
             async with aclosing(self._events(chat, context)) as events:
@@ -70,7 +72,7 @@ class ChatServicer(chat_pb2_grpc.ChatServiceServicer):
         self, request: chat_pb2.ChatStreamRequest, context: Context
     ) -> AsyncIterator[chat_pb2.ChatStreamResponse]:
         """Answer while the model writes."""
-        with self._place():
+        with self._places.one():
             chat = await self._open(request.prompt, request.request_id, context)
             yield chat_pb2.ChatStreamResponse(opened=chat.opened)
             num_choices = chat.request.sampling.num_choices
@@ -79,25 +81,6 @@ class ChatServicer(chat_pb2_grpc.ChatServiceServicer):
                     yield event_to_wire(event)
                     for end in _ends_of_blocked(event, num_choices):
                         yield event_to_wire(end)
-
-    @property
-    def num_chats(self) -> int:
-        """Chats being answered."""
-        return self._num_chats
-
-    @contextmanager
-    def _place(self) -> Iterator[None]:
-        if self._num_chats >= self._options.max_concurrent_chats:
-            raise TooBusy(
-                f"{self._num_chats} chats at once, the most this gateway takes"
-                " (max_concurrent_requests)",
-                self._options.retry_after_seconds,
-            )
-        self._num_chats += 1
-        try:
-            yield
-        finally:
-            self._num_chats -= 1
 
     async def _open(self, prompt: chat_pb2.Prompt, given_id: str, context: Context) -> _Chat:
         request_id = name_request(given_id)

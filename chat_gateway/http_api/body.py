@@ -29,6 +29,9 @@ async def read_body(scope: Scope, receive: Receive, limits: HttpLimits) -> bytes
         )
     if headers.get("content-encoding", "identity") != "identity":
         raise _refusal(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "a compressed body is not accepted")
+    announced = headers.get("content-length", "")
+    if announced.isascii() and announced.isdigit() and int(announced) > limits.max_body_bytes:
+        raise _too_large(limits.max_body_bytes)
     try:
         async with asyncio.timeout(limits.max_body_seconds):
             return await _bounded(receive, limits.max_body_bytes)
@@ -49,11 +52,15 @@ async def _bounded(receive: Receive, max_bytes: int) -> bytes:
         body += message.get("body", b"")
         more = message.get("more_body", False)
         if len(body) > max_bytes:
-            raise _refusal(
-                HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-                f"the body is larger than {max_bytes} bytes (max_body_bytes)",
-            )
+            raise _too_large(max_bytes)
     return bytes(body)
+
+
+def _too_large(max_bytes: int) -> HTTPException:
+    return _refusal(
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        f"the body is larger than {max_bytes} bytes (max_body_bytes)",
+    )
 
 
 def _refusal(status: HTTPStatus, message: str) -> HTTPException:

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import BaseModel
 
 from chat_gateway.chat import FinishReason
-from chat_gateway.http_api.guard_detail import GuardDetail
+from chat_gateway.http_api.guard_detail import GuardDetail, HeldDetail
 from chat_gateway.http_api.moderation_report import Moderation
 
 
@@ -94,3 +94,4 @@ class ChatCompletionChunk(BaseModel):
     usage: Usage | None = None
     moderation: Moderation | None = None
     guard: GuardDetail | None = None
+    held: HeldDetail | None = None

@@ -16,10 +16,11 @@ from chat_gateway.http_api.chat_stream import ChatStream
 from chat_gateway.http_api.chat_whole import WholeChat
 from chat_gateway.http_api.errors import BlockedPrompt
 from chat_gateway.http_api.event_stream import EventStream
-from chat_gateway.http_api.guard_detail import DETAIL_HEADER
+from chat_gateway.http_api.guard_detail import DETAIL_HEADER, WITH_HELD, WITH_VERDICTS
 from chat_gateway.http_api.guard_model import require_guard_model
 from chat_gateway.http_api.moderation_report import UNJUDGED_HEADER, ModerationReport
 from chat_gateway.http_api.openapi import error_answers, event_stream, json_body
+from chat_gateway.http_api.platform_paths import CHAT_PATH
 from chat_gateway.http_api.policy_choice import POLICY_HEADER, chosen_policy, strengthened
 from chat_gateway.http_api.problem import read_json
 from chat_gateway.http_api.services import Services
@@ -31,7 +32,7 @@ def chat_router(services: Services) -> APIRouter:
     router = APIRouter()
 
     @router.post(
-        "/v1/chat/completions",
+        CHAT_PATH,
         summary="Answer a conversation, judged in both directions",
         response_model=ChatCompletion,
         responses=event_stream(ChatCompletionChunk)
@@ -40,21 +41,31 @@ def chat_router(services: Services) -> APIRouter:
     )
     async def create_chat_completion(request: Request) -> Response:
         body = read_json(ChatCompletionRequest, await request.body())
-        chat = chat_request(body, services.limits)
-        policy = chosen_policy(services, request.headers.get(POLICY_HEADER))
-        policy = strengthened(policy, body.moderation)
-        if body.moderation is not None:
-            await require_guard_model(
-                services.guard, body.moderation.model, param="moderation.model"
-            )
-        heading = _heading(body, chat, policy, detail=request.headers.get(DETAIL_HEADER) == "1")
-        events = _events(services, chat, policy, request.state.request_id)
-        headers = {POLICY_HEADER: policy.id}
-        if body.stream:
-            return await _streamed(heading, events, headers)
-        return await _whole(heading, events, headers)
+        return await answered(services, request, body)
 
     return router
+
+
+async def answered(services: Services, request: Request, body: ChatCompletionRequest) -> Response:
+    """The answer to one chat, under the policy the request's headers name; whole or streamed."""
+    chat = chat_request(body, services.limits)
+    policy = chosen_policy(services, request.headers.get(POLICY_HEADER))
+    policy = strengthened(policy, body.moderation)
+    if body.moderation is not None:
+        await require_guard_model(services.guard, body.moderation.model, param="moderation.model")
+    detail = request.headers.get(DETAIL_HEADER)
+    heading = _heading(body, chat, policy, detail=detail in WITH_VERDICTS)
+    events = _events(
+        services,
+        chat,
+        policy,
+        request.state.request_id,
+        tells_held=detail == WITH_HELD and bool(body.stream),
+    )
+    headers = {POLICY_HEADER: policy.id}
+    if body.stream:
+        return await _streamed(heading, events, headers)
+    return await _whole(heading, events, headers)
 
 
 def _heading(
@@ -72,11 +83,18 @@ def _heading(
 
 
 async def _events(
-    services: Services, chat: ChatRequest, policy: GatewayPolicy, request_id: str
+    services: Services,
+    chat: ChatRequest,
+    policy: GatewayPolicy,
+    request_id: str,
+    *,
+    tells_held: bool,
 ) -> AsyncGenerator[ChatEvent, None]:
     """The pipeline's events; a prompt that gets no answer at all may end as an error instead."""
     deadline = time.monotonic() + services.limits.max_chat_seconds
-    events = services.pipeline.chat(chat, policy, request_id=request_id, deadline=deadline)
+    events = services.pipeline.chat(
+        chat, policy, request_id=request_id, deadline=deadline, tells_held=tells_held
+    )
     async with aclosing(events):
         async for event in events:
             if isinstance(event, Blocked) and event.choice is None:

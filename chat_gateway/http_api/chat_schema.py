@@ -1,8 +1,9 @@
 """What `POST /v1/chat/completions` accepts. Whatever stands nowhere here is refused."""
 
+import json
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import AfterValidator, Discriminator, Field, Tag
 
 from chat_gateway.http_api.content import Strict, Text, shape_of
 
@@ -10,6 +11,14 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Seed = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
 Off = Annotated[float, Field(ge=0, le=0)]
+
+
+def _sendable(schema: dict[str, Any]) -> dict[str, Any]:
+    try:
+        json.dumps(schema, allow_nan=False)
+    except ValueError:
+        raise ValueError("must hold no NaN or Infinity") from None
+    return schema
 
 
 class FunctionCall(Strict):
@@ -46,7 +55,7 @@ class FunctionItem(Strict):
 
     name: Name
     description: str | None = None
-    parameters: dict[str, Any] | None = None
+    parameters: Annotated[dict[str, Any], AfterValidator(_sendable)] | None = None
     strict: bool | None = None
 
 

@@ -10,6 +10,7 @@ from chat_gateway.chat import (
     FinishReason,
     GeneratorFailed,
     GuardUnavailable,
+    Held,
     TextDelta,
     TokenUsage,
     ToolCallDelta,
@@ -23,7 +24,7 @@ from chat_gateway.http_api.chat_reply import (
     Delta,
 )
 from chat_gateway.http_api.errors import error_body, log_fault
-from chat_gateway.http_api.guard_detail import GuardDetails
+from chat_gateway.http_api.guard_detail import GuardDetails, held_detail
 from chat_gateway.http_api.moderation_report import ModerationReport
 
 DONE = b"data: [DONE]\n\n"
@@ -94,6 +95,8 @@ class ChatStream:
                     yield self._finish(each, FinishReason.CONTENT_FILTER)
             case TokenUsage():
                 self._usage = event
+            case Held():
+                yield self._chunk(held=held_detail(event))
 
     def _refusal(self, choice: int, refusal: str) -> Delta:
         """The refusal, also as content where the client would otherwise show nothing."""

@@ -16,6 +16,7 @@ from chat_gateway.chat import (
     GuardUnavailable,
     InvalidChat,
     OutOfTime,
+    ServerRefused,
     TooBusy,
     UnknownModel,
 )
@@ -135,6 +136,8 @@ def _status(error: Exception) -> int:
         return HTTPStatus.BAD_REQUEST
     if isinstance(error, HTTPException):
         return error.status_code
+    if isinstance(error, ServerRefused):
+        return error.status
     return _row(error)[0]
 
 

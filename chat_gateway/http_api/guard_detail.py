@@ -4,11 +4,13 @@ import time
 
 from pydantic import BaseModel
 
-from chat_gateway.chat import Blocked, ChatEvent, Judged, TextDelta, ToolCallDelta, Unjudged
+from chat_gateway.chat import Blocked, ChatEvent, Held, Judged, TextDelta, ToolCallDelta, Unjudged
 from chat_gateway.http_api.moderation_result import CategoryFacts, category_facts
 from guard_service.moderation import Phase
 
 DETAIL_HEADER = "x-guard-detail"
+WITH_VERDICTS = ("1", "2")
+WITH_HELD = "2"
 
 
 class GuardDetail(BaseModel):
@@ -33,6 +35,33 @@ class GuardDetail(BaseModel):
     check_ms: float | None = None
     elapsed_ms: float
     reason: str | None = None
+
+
+class HeldDetail(BaseModel):
+    """How many code points of one choice are held back now.
+
+    `first_delay_ms` is how much later than written its first text was sent, `end_delay_ms` its
+    end; each is there once that was sent.
+    """
+
+    choice: int
+    characters: int
+    first_delay_ms: float | None = None
+    end_delay_ms: float | None = None
+
+
+def held_detail(held: Held) -> HeldDetail:
+    """What is held, as clients read it."""
+    return HeldDetail(
+        choice=held.choice,
+        characters=held.num_characters,
+        first_delay_ms=_milliseconds(held.first_delay_seconds),
+        end_delay_ms=_milliseconds(held.end_delay_seconds),
+    )
+
+
+def _milliseconds(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds * 1000, 1)
 
 
 class GuardDetails:

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel
 
 from chat_gateway.http_api.guard_model import INFO_SECONDS
+from chat_gateway.http_api.platform_paths import HEALTH_PATH
 from chat_gateway.http_api.services import Services
 from guard_service.moderation import ModerationError
 
@@ -36,7 +37,7 @@ def health_router(services: Services) -> APIRouter:
         return Alive()
 
     @router.get(
-        "/health/ready",
+        HEALTH_PATH,
         summary="An answer can be expected",
         responses={503: {"model": Readiness, "description": "Something it needs is missing"}},
     )

@@ -1,42 +1,31 @@
 """What a request passes before it is read: a free place, a bounded body, a client still there."""
 
 import asyncio
+from contextlib import suppress
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from chat_gateway.chat import TooBusy
 from chat_gateway.http_api.body import ClientGone, read_body
 from chat_gateway.http_api.limits import HttpLimits
+from chat_gateway.places import Places
 
 
 class IntakeMiddleware:
     """Admits requests that bring a body; everything done for one ends when its client goes."""
 
-    def __init__(self, app: ASGIApp, limits: HttpLimits) -> None:
+    def __init__(self, app: ASGIApp, limits: HttpLimits, places: Places) -> None:
         self._app = app
         self._limits = limits
-        self._num_inside = 0
+        self._places = places
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Admit a request, or raise why not."""
         if scope["type"] != "http" or scope["method"] != "POST":
             await self._app(scope, receive, send)
             return
-        limits = self._limits
-        if self._num_inside >= limits.max_concurrent_requests:
-            raise TooBusy(
-                f"{self._num_inside} requests at once, the most this gateway takes"
-                " (max_concurrent_requests)",
-                limits.retry_after_seconds,
-            )
-        self._num_inside += 1
-        try:
-            body = await read_body(scope, receive, limits)
+        with self._places.one(), suppress(ClientGone):
+            body = await read_body(scope, receive, self._limits)
             await self._run_while_connected(scope, body, receive, send)
-        except ClientGone:
-            return
-        finally:
-            self._num_inside -= 1
 
     async def _run_while_connected(
         self, scope: Scope, body: bytes, receive: Receive, send: Send

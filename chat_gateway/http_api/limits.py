@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpLimits:
-    """Largest request that is accepted, and how many at once. Every refusal names its limit.
+    """Largest request that is accepted. Every refusal names its limit.
 
     `max_body_seconds` is how long a body may take to arrive, `max_chat_seconds` and
     `max_moderation_seconds` how long an answer may take from there on, `max_unread_seconds` how
@@ -16,9 +16,8 @@ class HttpLimits:
     max_body_seconds: float = 30.0
     max_messages: int = 100
     max_choices: int = 8
+    max_instances: int = 8
     max_moderation_inputs: int = 64
-    max_concurrent_requests: int = 256
-    retry_after_seconds: float = 1.0
     max_chat_seconds: float = 300.0
     max_moderation_seconds: float = 30.0
     max_unread_seconds: float = 30.0

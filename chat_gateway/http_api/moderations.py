@@ -20,7 +20,8 @@ from chat_gateway.http_api.openapi import error_answers, json_body
 from chat_gateway.http_api.policy_choice import POLICY_HEADER, chosen_policy
 from chat_gateway.http_api.problem import read_json
 from chat_gateway.http_api.services import Services
-from guard_service.moderation import Message, ModerationError, Role, Verdict
+from chat_gateway.policy import GatewayPolicy
+from guard_service.moderation import ModerationError, Verdict
 
 
 def _shape(given: Any) -> str:
@@ -71,7 +72,8 @@ def moderation_router(services: Services) -> APIRouter:
         texts = _texts(body, services.limits.max_moderation_inputs)
         policy = chosen_policy(services, request.headers.get(POLICY_HEADER))
         await require_guard_model(services.guard, body.model, param="model")
-        verdicts = await _judge(services, texts, policy.guard_policy_id, request.state.request_id)
+        with services.moderation.request():
+            verdicts = await _judge(services, texts, policy, request.state.request_id)
         names = body.category_names or category_names or CategoryNames.NATIVE
         response = ModerationResponse(
             id=f"modr-{uuid.uuid4().hex}",
@@ -98,18 +100,15 @@ def _texts(body: ModerationRequest, max_inputs: int) -> list[str]:
 
 
 async def _judge(
-    services: Services, texts: Sequence[str], guard_policy_id: str, request_id: str
+    services: Services, texts: Sequence[str], policy: GatewayPolicy, request_id: str
 ) -> list[Verdict]:
     """A verdict for each text, or the first error; the rest is then given up."""
     deadline = time.monotonic() + services.limits.max_moderation_seconds
 
     async def judge(index: int, text: str) -> Verdict:
         try:
-            return await services.guard.moderate(
-                (Message(Role.USER, text),),
-                policy_id=guard_policy_id,
-                request_id=request_id,
-                timeout_seconds=deadline - time.monotonic(),
+            return await services.moderation.judge(
+                text, policy, request_id=request_id, deadline=deadline
             )
         except ModerationError as error:
             param = "input" if len(texts) == 1 else f"input[{index}]"

@@ -6,12 +6,19 @@ from typing import Annotated, Literal, Self
 from pydantic import BeforeValidator, Field, SecretStr, model_validator
 from pydantic_settings import NoDecode
 
+from chat_gateway.settings.container_contract import (
+    SAGEMAKER,
+    ContainerContract,
+    vertex_contract,
+)
 from chat_gateway.settings.generator import GeneratorSettings, split_commas
 
 
 def _none_word(value: object) -> object:
     return None if value == "none" else value
 
+
+OTLP_ENDPOINT = r"^(https?://[^\s/?#@]+/?|([^\s/?#@:]+|\[[0-9a-fA-F:.]+\]):\d{1,5})$"
 
 OptionalPort = Annotated[int | None, BeforeValidator(_none_word)]
 
@@ -33,6 +40,14 @@ class GatewaySettings(GeneratorSettings):
         ge=0,
         le=65_535,
         description="Port of /metrics on the same host; 0 is any free one, none switches it off.",
+        json_schema_extra={"allowed": "0..65535, none"},
+    )
+    health_port: OptionalPort = Field(
+        None,
+        ge=0,
+        le=65_535,
+        description="Port of grpc.health.v1 alone, plaintext, open while the model loads; "
+        "0 is any free one.",
         json_schema_extra={"allowed": "0..65535, none"},
     )
     reflection: bool = Field(
@@ -59,6 +74,11 @@ class GatewaySettings(GeneratorSettings):
             json_schema_extra={"allowed": "ids, comma-separated"},
         )
     )
+    container_contract: Literal["none", "sagemaker", "vertex"] = Field(
+        "none",
+        description="Hosting platform whose HTTP paths are answered too; vertex takes paths and "
+        "port from Vertex AI's AIP_ variables.",
+    )
     max_body_bytes: int = Field(
         1_048_576, ge=1024, le=2**30, description="Largest request body, in bytes."
     )
@@ -67,7 +87,10 @@ class GatewaySettings(GeneratorSettings):
         4096, ge=1, le=1_048_576, description="Longest answer a request may ask for, in tokens."
     )
     max_concurrent_requests: int = Field(
-        256, ge=1, le=100_000, description="Requests answered at the same time."
+        256,
+        ge=1,
+        le=100_000,
+        description="Requests answered at the same time, over HTTP and gRPC together.",
     )
     request_timeout_seconds: float = Field(
         300.0, gt=0, le=86_400, description="Longest time a whole answer may take."
@@ -101,12 +124,51 @@ class GatewaySettings(GeneratorSettings):
         le=3600,
         description="After the lame duck: seconds to finish what was accepted.",
     )
+    stall_seconds: float = Field(
+        60.0,
+        gt=0,
+        le=3600,
+        description="Seconds for which the event loop may stand still before liveness ends.",
+    )
     log_format: Literal["console", "json"] = Field(
         "console", description="How log lines are written to standard error."
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least severe log line that is written."
     )
+    otlp_endpoint: str | None = Field(
+        None,
+        pattern=OTLP_ENDPOINT,
+        description="OpenTelemetry collector (OTLP over gRPC) that gets spans of every request; "
+        "without it, there are none (extra 'tracing').",
+        json_schema_extra={"allowed": "host:port, or an http or https URL"},
+    )
+    trace_sample_ratio: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="Share of the requests that get spans; a caller's own decision comes first.",
+    )
+
+    @property
+    def contract(self) -> ContainerContract | None:
+        """What the hosting platform expects.
+
+        Raises:
+            ConfigurationError: its variables are missing or make no sense.
+        """
+        match self.container_contract:
+            case "sagemaker":
+                return SAGEMAKER
+            case "vertex":
+                return vertex_contract()
+        return None
+
+    @property
+    def http_port(self) -> int:
+        """The platform's port where it names one, else `port`."""
+        contract = self.contract
+        return self.port if contract is None or contract.port is None else contract.port
 
     @model_validator(mode="after")
     def _audit_has_its_parts(self) -> Self:

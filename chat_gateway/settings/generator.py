@@ -6,13 +6,9 @@ from typing import Annotated, Literal, Self
 
 from platformdirs import user_cache_path
 from pydantic import BeforeValidator, Field, SecretStr, model_validator
-from pydantic_settings import (
-    BaseSettings,
-    NoDecode,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-    YamlConfigSettingsSource,
-)
+from pydantic_settings import NoDecode, SettingsConfigDict
+
+from guard_service.configuration.sources import LayeredSettings
 
 ENV_PREFIX = "GATEWAY_"
 
@@ -28,20 +24,11 @@ def split_commas(value: object) -> object:
     return value
 
 
-class GeneratorSettings(BaseSettings):
+class GeneratorSettings(LayeredSettings):
     """Which model answers, and where it runs."""
 
-    model_config = SettingsConfigDict(
-        env_prefix=ENV_PREFIX,
-        env_ignore_empty=True,
-        extra="ignore",
-        frozen=True,
-        hide_input_in_errors=True,
-    )
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX)
 
-    config: Path | None = Field(
-        None, description="YAML file with any of the other settings, by these names."
-    )
     generator: Literal["embedded", "openai", "transformers"] = Field(
         "embedded",
         description="What answers: the embedded demonstration model, an OpenAI-compatible server, "
@@ -133,20 +120,6 @@ class GeneratorSettings(BaseSettings):
         default_factory=lambda: user_cache_path("guard-service"),
         description="Folder that keeps the embedded model; without it, the one the guard uses.",
     )
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Flags win over the environment, the environment over the file."""
-        del dotenv_settings, file_secret_settings
-        file = init_settings().get("config") or env_settings().get("config")
-        return init_settings, env_settings, YamlConfigSettingsSource(settings_cls, file)
 
     @model_validator(mode="after")
     def _one_generator(self) -> Self:

@@ -1,7 +1,8 @@
-"""The command line: `guard-service serve | moderate | evaluate | models`.
+"""The command line: `guard-service serve | moderate | evaluate | models | health`.
 
-Exit status: 0 done, 1 no verdict could be reached, 2 wrong usage, 78 wrong configuration,
-130 interrupted. An error is one line on standard error.
+Exit status: 0 done, 1 no verdict could be reached or not healthy, 2 wrong usage, 70 the device
+failed while serving, 78 wrong configuration, 130 interrupted. An error is one line on standard
+error.
 """
 
 import os
@@ -13,6 +14,7 @@ from typing import Annotated
 import typer
 
 from guard_service.cli.evaluate import evaluate
+from guard_service.cli.health import health
 from guard_service.cli.models import models
 from guard_service.cli.moderate import moderate
 from guard_service.cli.serve import serve
@@ -32,6 +34,7 @@ app = typer.Typer(
 app.command()(serve)
 app.command()(moderate)
 app.command()(evaluate)
+app.command()(health)
 app.add_typer(models, name="models")
 
 

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from guard_service.configuration.reference import SettingReference, references
 from guard_service.settings import ModelSettings, ServeSettings, load
-from guard_service.settings.reference import SettingReference, references
 
 Command = Callable[..., None]
 

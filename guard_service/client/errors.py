@@ -52,9 +52,9 @@ def domain_errors() -> Iterator[None]:
 def error_of(code: StatusCode, message: str, retry_after_ms: int | None) -> ModerationError:
     """The error behind a status; one the service does not use is a failed judgement."""
     if code is StatusCode.RESOURCE_EXHAUSTED:
-        if retry_after_ms is not None:
+        if retry_after_ms is not None and retry_after_ms >= 0:
             return Overloaded(message, retry_after_ms / 1000)
-        # The service always says when to come back; the transport, whose limit is size, never.
+        # Too large, for the device's memory (by the service) or to be read (by the transport).
         return InvalidRequest("request", message)
     if code is StatusCode.INVALID_ARGUMENT:
         field, _, problem = message.partition(": ")

@@ -1,6 +1,6 @@
 """The client's calls."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Self
@@ -19,6 +19,11 @@ from guard_service.wire.verdict import verdict_from_wire
 
 DEFAULT_TIMEOUT_SECONDS = 30.0
 MAX_REPLY_BYTES = 64 * 2**20
+MAX_RECONNECT_MS = 1000
+"""Pause between attempts to connect. gRPC's own grows to two minutes: a guard that took as long to
+load would be ready all that time before it is found."""
+
+CallMetadata = Callable[[], Sequence[tuple[str, str]]]
 
 
 class GuardClient:
@@ -27,14 +32,17 @@ class GuardClient:
     `target` is `host:port`, `dns:///name:port` for all addresses behind a name, or several
     addresses as `ipv4:10.0.0.1:50051,10.0.0.2:50051`. Calls go round the servers that report
     ready. Every call raises `ModerationError`s and nothing else; an error is never a safe verdict.
+    `metadata` is asked at every call what to send along, such as a trace's id.
     """
 
-    def __init__(self, target: str) -> None:
+    def __init__(self, target: str, *, metadata: CallMetadata = tuple) -> None:
+        self._metadata = metadata
         self._channel = grpc.aio.insecure_channel(
             target,
             options=(
                 ("grpc.service_config", SERVICE_CONFIG),
                 ("grpc.max_receive_message_length", MAX_REPLY_BYTES),
+                ("grpc.max_reconnect_backoff_ms", MAX_RECONNECT_MS),
             ),
         )
         self._stub = guard_pb2_grpc.GuardServiceStub(self._channel)
@@ -65,7 +73,9 @@ class GuardClient:
             request_id=request_id,
         )
         with domain_errors():
-            response = await self._stub.Moderate(request, timeout=timeout_seconds)
+            response = await self._stub.Moderate(
+                request, timeout=timeout_seconds, metadata=self._metadata()
+            )
         return verdict_from_wire(response.verdict)
 
     async def moderate_batch(
@@ -87,7 +97,9 @@ class GuardClient:
             request_id=request_id,
         )
         with domain_errors():
-            response = await self._stub.ModerateBatch(request, timeout=timeout_seconds)
+            response = await self._stub.ModerateBatch(
+                request, timeout=timeout_seconds, metadata=self._metadata()
+            )
         if len(response.items) != len(conversations):
             raise UnreadableVerdict(
                 f"the server answered {len(response.items)} of {len(conversations)} conversations"
@@ -104,7 +116,7 @@ class GuardClient:
         timeout_seconds: float | None = None,
     ) -> AsyncIterator[GuardStream]:
         """Judge again and again as the last message, which may start empty, grows."""
-        call = self._stub.ModerateStream(timeout=timeout_seconds)
+        call = self._stub.ModerateStream(timeout=timeout_seconds, metadata=self._metadata())
         try:
             stream = GuardStream(call)
             await stream.open(conversation, policy_id, request_id)
@@ -115,7 +127,9 @@ class GuardClient:
     async def info(self, *, timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS) -> ServiceInfo:
         """Which model judges, by which policies, within which limits."""
         with domain_errors():
-            response = await self._stub.GetInfo(guard_pb2.GetInfoRequest(), timeout=timeout_seconds)
+            response = await self._stub.GetInfo(
+                guard_pb2.GetInfoRequest(), timeout=timeout_seconds, metadata=self._metadata()
+            )
         return info_from_wire(response)
 
 

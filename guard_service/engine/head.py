@@ -34,11 +34,12 @@ class Head:
     def verdicts(self, tails: Sequence[Tensor]) -> list[VerdictReading]:
         """One reading per tail: hidden states [positions, hidden_size] from the verdict on."""
         num_positions = len(self._words.unsafe_word)
-        hidden = torch.stack([tail[:num_positions] for tail in tails])
-        logits = linear(hidden, self._weight).float()
+        hidden = torch.cat([tail[:num_positions] for tail in tails])
+        # The matrix first: with few positions this takes up to half the time of `linear`.
+        logits = (self._weight @ hidden.T).float()
         ids = [*self._words.safe, *self._words.unsafe]
-        rows: list[list[float]] = logits[:, 0, ids].tolist()
-        likeliest: list[list[int]] = logits.argmax(dim=-1).tolist()
+        rows: list[list[float]] = logits[ids, ::num_positions].T.tolist()
+        likeliest: list[list[int]] = logits.argmax(dim=0).view(-1, num_positions).tolist()
         return [
             VerdictReading(dict(zip(ids, row, strict=True)), tuple(tokens))
             for row, tokens in zip(rows, likeliest, strict=True)

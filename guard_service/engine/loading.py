@@ -28,6 +28,7 @@ from guard_service.moderation import ConfigurationError, Message, ModelInfo, Rol
 from guard_service.observer import Observer
 from guard_service.policy import default_policy
 from guard_service.prompt_formats import PromptFormat
+from guard_service.weights import ALLOWED_FILES
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _END_TOKENS = ("<|end_of_text|>", "<|eot_id|>", "</s>")
@@ -100,17 +101,17 @@ def _folder(spec: ModelSpec) -> Path:
             f"model: there is no folder '{spec.model}'; a hub id needs a pinned revision"
         )
     from huggingface_hub import snapshot_download  # noqa: PLC0415 - slow, and for hub models only
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError  # noqa: PLC0415
 
     try:
+        # Its errors are also those of whatever HTTP library it is built on.
         return Path(
             snapshot_download(
                 spec.model,
                 revision=spec.revision,
-                allow_patterns=["*.safetensors", "*.json", "tokenizer*"],
+                allow_patterns=list(ALLOWED_FILES),
             )
         )
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+    except Exception as error:
         raise ConfigurationError(
             f"model: cannot fetch '{spec.model}' at {spec.revision} ({type(error).__name__}); "
             "check the name, the revision, your access to gated models (HF_TOKEN) and the network"

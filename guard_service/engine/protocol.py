@@ -60,6 +60,13 @@ class Scores:
     num_cached_tokens: int = 0
 
 
+class EngineLost(Exception):
+    """The engine's device has failed for good: nothing it says from now on may be believed.
+
+    The message says how it failed, in words that never come from a text.
+    """
+
+
 class Engine(Protocol):
     """A loaded model. Only `score` is slow, and only one thread may be inside it at a time."""
 
@@ -88,4 +95,9 @@ class Engine(Protocol):
         """Memory for a conversation that will be judged again and again as it grows."""
 
     def score(self, batch: Sequence[Judgement]) -> list[Scores | ModerationError]:
-        """One result per judgement, in order: a failing one does not take the others along."""
+        """One result per judgement, in order: a failing one does not take the others along.
+
+        Raises:
+            OutOfMemory: if they do not fit the device's memory together; fewer may.
+            EngineLost: if no further verdict can be had from this process.
+        """

@@ -16,6 +16,7 @@ from transformers import LlamaForCausalLM
 
 from guard_service.engine.answer import AnswerGrammar, VerdictWords, answer_grammar
 from guard_service.engine.category_list import CategoryList
+from guard_service.engine.device_faults import device_fault
 from guard_service.engine.head import Head
 from guard_service.engine.key_values import KeyValueCache, KeyValues
 from guard_service.engine.packing import PackedSequence, forward
@@ -29,7 +30,7 @@ from guard_service.engine.reading import (
 )
 from guard_service.engine.session import KeyValueSession
 from guard_service.engine.vocabulary import Vocabulary
-from guard_service.moderation import ModelInfo, ModerationError, UnreadableVerdict
+from guard_service.moderation import ModelInfo, ModerationError, OutOfMemory, UnreadableVerdict
 from guard_service.observer import Observer
 from guard_service.prompt_formats.prompt import Prompt
 
@@ -150,9 +151,26 @@ class TransformersEngine:
         """Memory for a growing conversation."""
         return KeyValueSession(self._sessions)
 
-    @torch.inference_mode()
     def score(self, batch: Sequence[Judgement]) -> list[Scores | ModerationError]:
-        """Scores of each judgement, or why there are none, in order."""
+        """Scores of each judgement, or why there are none, in order.
+
+        Raises:
+            OutOfMemory: if the batch does not fit the device.
+            EngineLost: if the device has failed for good.
+        """
+        try:
+            return self._score(batch)
+        except (RuntimeError, MemoryError) as error:
+            fault = device_fault(error)
+            if fault is None:
+                raise
+        # Only here, past the handler, are the failed forward's tensors free.
+        if isinstance(fault, OutOfMemory):
+            torch.cuda.empty_cache()
+        raise fault
+
+    @torch.inference_mode()
+    def _score(self, batch: Sequence[Judgement]) -> list[Scores | ModerationError]:
         works = [self._look_up(judgement) for judgement in batch]
         tails = self._prefill(works)
         verdicts = self._head.verdicts(tails)

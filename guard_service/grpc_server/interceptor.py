@@ -16,6 +16,9 @@ from guard_service.moderation import InvalidRequest
 GUARDED = "/guard_service."
 """Paths that pass the door; health and reflection are answered even while it is closed."""
 
+JUDGING = "/guard_service.v1.GuardService/Moderate"
+"""How the paths of the calls that judge begin; `GetInfo` is asked as often as health is."""
+
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Found: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"
 Decode = Callable[[bytes], Any] | None

@@ -21,10 +21,17 @@ class ServerOptions:
     drain_seconds: float = 35.0
     stall_seconds: float = 60.0
     stream_idle_seconds: float = 60.0
+    max_connection_age_seconds: float = 300.0
 
 
-def transport_options(limits: Limits) -> tuple[tuple[str, int], ...]:
-    """What gRPC itself is told: bounds on what it reads, and pings that find vanished callers."""
+def transport_options(
+    limits: Limits, *, max_connection_age_seconds: float
+) -> tuple[tuple[str, int], ...]:
+    """What gRPC itself is told: bounds on what it reads, and pings that find vanished callers.
+
+    A connection that has reached its age, give or take 10 %, takes no new RPCs; those it carries
+    go on to their end. Its client connects again, and finds the servers there are by then.
+    """
     return (
         ("grpc.so_reuseport", 0),
         ("grpc.max_receive_message_length", max_message_bytes(limits)),
@@ -33,6 +40,7 @@ def transport_options(limits: Limits) -> tuple[tuple[str, int], ...]:
         ("grpc.max_concurrent_streams", MAX_RPCS_PER_CONNECTION),
         ("grpc.keepalive_time_ms", KEEPALIVE_SECONDS * 1000),
         ("grpc.keepalive_timeout_ms", KEEPALIVE_SECONDS * 1000 // 3),
+        ("grpc.max_connection_age_ms", round(max_connection_age_seconds * 1000)),
     )
 
 

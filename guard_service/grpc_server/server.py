@@ -1,8 +1,8 @@
 """The server: it binds, warms up, opens its door, drains and stops."""
 
 import asyncio
-import os
-import socket
+from collections.abc import Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
@@ -12,6 +12,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from guard_service.batcher import Batcher
+from guard_service.engine.protocol import EngineLost
 from guard_service.grpc_server.door import Door
 from guard_service.grpc_server.faults import log_fault
 from guard_service.grpc_server.health import Health
@@ -19,13 +20,16 @@ from guard_service.grpc_server.interceptor import CallInterceptor
 from guard_service.grpc_server.options import ServerOptions, transport_options
 from guard_service.grpc_server.servicer import GuardServicer
 from guard_service.grpc_server.warm_up import warm_up
+from guard_service.health_port import HealthPort
+from guard_service.listening import require_free
 from guard_service.metrics import Metrics
 from guard_service.moderation import ConfigurationError
 from guard_service.moderator import Moderator
 from guard_service.v1 import guard_pb2, guard_pb2_grpc
 
 FAREWELL_SECONDS = 0.5
-"""How long watchers of health may linger once everything accepted is answered."""
+"""How long callers may linger at the end: watchers of health when all is answered, others when
+nothing can be."""
 
 _log = structlog.get_logger(__name__)
 
@@ -33,28 +37,45 @@ _log = structlog.get_logger(__name__)
 class GuardServer:
     """Serves a moderator while its async context lasts, and runs the batcher behind it.
 
-    In the context the port is bound and health is answered; `welcome` lets requests in.
+    In the context the port is bound and health is answered; `welcome` lets requests in. Further
+    `interceptors` surround its own.
     """
 
     def __init__(
-        self, moderator: Moderator, batcher: Batcher, options: ServerOptions, metrics: Metrics
+        self,
+        moderator: Moderator,
+        batcher: Batcher,
+        options: ServerOptions,
+        metrics: Metrics,
+        health_port: HealthPort | None = None,
+        *,
+        interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
     ) -> None:
         self._moderator = moderator
         self._batcher = batcher
         self._options = options
+        self._metrics = metrics
         self._door = Door()
-        self._health = Health(batcher, metrics, stall_seconds=options.stall_seconds)
+        self._health = Health(
+            batcher, metrics, stall_seconds=options.stall_seconds, port=health_port
+        )
         self._server = grpc.aio.server(
-            interceptors=(CallInterceptor(metrics, self._door),),
-            options=transport_options(moderator.limits),
+            interceptors=(*interceptors, CallInterceptor(metrics, self._door)),
+            options=transport_options(
+                moderator.limits,
+                max_connection_age_seconds=options.max_connection_age_seconds,
+            ),
         )
         self._tasks: list[asyncio.Task[None]] = []
         self.port = 0
         self.is_welcoming = False
         self.is_drained = False
         metrics.show_model(moderator.model)
+        metrics.show_policies(moderator.policies.values())
         metrics.watch_queue(batcher)
-        metrics.watch_streams(lambda: moderator.num_open_streams)
+        metrics.watch_streams(
+            lambda: moderator.num_open_streams, max_streams=moderator.limits.max_streams
+        )
 
     async def __aenter__(self) -> Self:
         self._add_services()
@@ -92,11 +113,20 @@ class GuardServer:
         _log.info("ready", port=self.port, model=self._moderator.model.id)
 
     async def failed(self) -> None:
-        """Return when the service can no longer work, which it should never."""
+        """Return when the service can no longer work, which it should never.
+
+        By then health says so, and those inside have had a moment to hear their error.
+        """
         await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in self._tasks:
             if task.done() and not task.cancelled() and (error := task.exception()):
-                log_fault(error)
+                _log_failure(error)
+        self._door.close("the service has failed")
+        await self._health.fail()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FAREWELL_SECONDS):
+                await self._door.emptied()
+        await self._server.stop(FAREWELL_SECONDS)
 
     async def drain(self) -> None:
         """Say not ready, go on for the lame-duck time, then refuse new work and finish the rest.
@@ -104,6 +134,7 @@ class GuardServer:
         `is_drained` tells whether everything accepted was answered within the drain time.
         """
         _log.info("draining", num_requests=self._door.num_inside)
+        self._metrics.show_draining()
         await self._health.welcome(work=False)
         await asyncio.sleep(self._options.lame_duck_seconds)
         self._door.close("the service is draining")
@@ -142,20 +173,8 @@ class GuardServer:
             raise ConfigurationError(f"cannot listen on {host}:{port}") from error
 
 
-def require_free(host: str, port: int) -> None:
-    """Find out whether a server could listen here; port 0 always can.
-
-    gRPC would not say why it cannot bind, and a model may take minutes to load before it tries.
-
-    Raises:
-        ConfigurationError: One line with the reason.
-    """
-    try:
-        family, *_ = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.create_server((host, port), family=family):
-            pass
-    except OSError as error:
-        # Python adds words of its own to a reason that has a number.
-        number = error.errno or 0
-        reason = os.strerror(number) if number > 0 else error.strerror
-        raise ConfigurationError(f"cannot listen on {host}:{port}: {reason}") from error
+def _log_failure(error: BaseException) -> None:
+    if isinstance(error, EngineLost):
+        _log.error("engine lost", reason=str(error))
+    else:
+        log_fault(error)

@@ -2,24 +2,36 @@
 
 import asyncio
 import signal
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
+
+import grpc
 
 from guard_service.batcher import Batcher
 from guard_service.grpc_server.options import ServerOptions
 from guard_service.grpc_server.server import GuardServer
+from guard_service.health_port import HealthPort
 from guard_service.metrics import Metrics
+from guard_service.moderation import ConfigurationError
 from guard_service.moderator import Moderator
 
 EXIT_DRAINED = 0
 EXIT_UNFINISHED = 1
 """Stopped while warming up, drain cut short, or failed. The model may still hold its thread then:
 a caller who wants the process gone must not wait for threads."""
+EXIT_ENGINE_LOST = 70
+"""The device failed for good: only a new process can judge."""
 
 
 async def serve(
-    moderator: Moderator, batcher: Batcher, options: ServerOptions, metrics: Metrics
+    moderator: Moderator,
+    batcher: Batcher,
+    options: ServerOptions,
+    metrics: Metrics,
+    health_port: HealthPort | None = None,
+    *,
+    interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
 ) -> int:
     """Serve until SIGTERM or SIGINT, then drain; a second signal ends the drain at once.
 
@@ -29,12 +41,22 @@ async def serve(
         ConfigurationError: The address cannot be bound, or the model gives no verdicts.
     """
     with _stop_signals() as (told_to_stop, told_again):
-        async with GuardServer(moderator, batcher, options, metrics) as server:
-            await _first(server.welcome(), told_to_stop.wait(), server.failed())
-            if server.is_welcoming:
-                await _first(told_to_stop.wait(), server.failed())
-            if server.is_welcoming and told_to_stop.is_set():
-                await _first(server.drain(), told_again.wait(), server.failed())
+        async with GuardServer(
+            moderator, batcher, options, metrics, health_port, interceptors=interceptors
+        ) as server:
+            try:
+                await _first(server.welcome(), told_to_stop.wait(), server.failed())
+                if server.is_welcoming:
+                    await _first(told_to_stop.wait(), server.failed())
+                if server.is_welcoming and told_to_stop.is_set():
+                    await _first(server.drain(), told_again.wait(), server.failed())
+            except ConfigurationError:
+                # A device that fails during the warm-up is no matter of settings.
+                if not batcher.is_lost:
+                    raise
+                await server.failed()
+            if batcher.is_lost:
+                return EXIT_ENGINE_LOST
             return EXIT_DRAINED if server.is_drained else EXIT_UNFINISHED
 
 

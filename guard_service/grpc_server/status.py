@@ -11,12 +11,15 @@ from guard_service.moderation import (
     JudgementFailed,
     ModerationError,
     NotReady,
+    OutOfMemory,
     Overloaded,
 )
 
 REQUEST_ID_TRAILER = "guard-request-id"
 PUSHBACK_TRAILER = "grpc-retry-pushback-ms"
 """Milliseconds after which gRPC clients try again (gRFC A6)."""
+NEVER_AGAIN = "-1"
+"""What keeps them from trying again."""
 
 UNEXPECTED = "the service failed unexpectedly; no verdict was reached"
 """What a caller reads about an error nobody foresaw: its own text may hold theirs."""
@@ -24,6 +27,7 @@ UNEXPECTED = "the service failed unexpectedly; no verdict was reached"
 CODES: dict[type[ModerationError], StatusCode] = {
     InvalidRequest: StatusCode.INVALID_ARGUMENT,
     Overloaded: StatusCode.RESOURCE_EXHAUSTED,
+    OutOfMemory: StatusCode.RESOURCE_EXHAUSTED,
     NotReady: StatusCode.UNAVAILABLE,
     DeadlineExceeded: StatusCode.DEADLINE_EXCEEDED,
     JudgementFailed: StatusCode.INTERNAL,
@@ -51,6 +55,7 @@ class Status:
     def trailers(self, request_id: str) -> tuple[tuple[str, str], ...]:
         """The trailing metadata of an RPC that ends in this status."""
         named = (REQUEST_ID_TRAILER, request_id)
-        if self.retry_after_ms is None:
+        if self.code is not StatusCode.RESOURCE_EXHAUSTED:
             return (named,)
-        return (named, (PUSHBACK_TRAILER, str(self.retry_after_ms)))
+        pushback = NEVER_AGAIN if self.retry_after_ms is None else str(self.retry_after_ms)
+        return (named, (PUSHBACK_TRAILER, pushback))

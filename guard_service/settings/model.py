@@ -6,14 +6,9 @@ from typing import Annotated, Literal, Self
 
 from platformdirs import user_cache_path
 from pydantic import BeforeValidator, Field, model_validator
-from pydantic_settings import (
-    BaseSettings,
-    NoDecode,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-    YamlConfigSettingsSource,
-)
+from pydantic_settings import NoDecode, SettingsConfigDict
 
+from guard_service.configuration.sources import LayeredSettings
 from guard_service.embedded import PROMPT_FORMAT as EMBEDDED_FORMAT
 from guard_service.policy_file import FormatName
 
@@ -26,16 +21,11 @@ def _split_commas(value: object) -> object:
     return value.split(",") if isinstance(value, str) else value
 
 
-class ModelSettings(BaseSettings):
+class ModelSettings(LayeredSettings):
     """Which model judges, by which policies, and on what."""
 
-    model_config = SettingsConfigDict(
-        env_prefix=ENV_PREFIX, env_ignore_empty=True, extra="ignore", frozen=True
-    )
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX)
 
-    config: Path | None = Field(
-        None, description="YAML file with any of the other settings, by these names."
-    )
     model: str | None = Field(
         None,
         description="Folder or hub id of the model; without it, the embedded demonstration model.",
@@ -96,20 +86,6 @@ class ModelSettings(BaseSettings):
         default_factory=lambda: user_cache_path("guard-service"),
         description="Folder that keeps the embedded model; without it, one in the user's cache.",
     )
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Flags win over the environment, the environment over the file."""
-        del dotenv_settings, file_secret_settings
-        file = init_settings().get("config") or env_settings().get("config")
-        return init_settings, env_settings, YamlConfigSettingsSource(settings_cls, file)
 
     @property
     def is_hub_model(self) -> bool:

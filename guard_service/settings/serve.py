@@ -9,9 +9,14 @@ from guard_service.settings.model import ModelSettings
 
 _LIMITS = Limits()
 
+OTLP_ENDPOINT = r"^(https?://[^\s/?#@]+/?|([^\s/?#@:]+|\[[0-9a-fA-F:.]+\]):\d{1,5})$"
+
 
 def _none_word(value: object) -> object:
     return None if value == "none" else value
+
+
+OptionalPort = Annotated[int | None, BeforeValidator(_none_word)]
 
 
 class ServeSettings(ModelSettings):
@@ -19,11 +24,19 @@ class ServeSettings(ModelSettings):
 
     host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 is every interface.")
     port: int = Field(50_051, ge=0, le=65_535, description="gRPC port; 0 is any free one.")
-    metrics_port: Annotated[int | None, BeforeValidator(_none_word)] = Field(
+    metrics_port: OptionalPort = Field(
         9464,
         ge=0,
         le=65_535,
         description="Port of /metrics on the same host; 0 is any free one, none switches it off.",
+        json_schema_extra={"allowed": "0..65535, none"},
+    )
+    health_port: OptionalPort = Field(
+        None,
+        ge=0,
+        le=65_535,
+        description="Port of grpc.health.v1 alone, plaintext, open while the model loads; "
+        "0 is any free one.",
         json_schema_extra={"allowed": "0..65535, none"},
     )
     reflection: bool = Field(
@@ -86,11 +99,31 @@ class ServeSettings(ModelSettings):
     stream_idle_seconds: float = Field(
         60.0, gt=0, le=3600, description="Seconds without text after which a stream is closed."
     )
+    max_connection_age_seconds: float = Field(
+        300.0,
+        gt=0,
+        le=86_400,
+        description="Seconds after which a connection is to be made anew, give or take 10 %: so "
+        "clients find servers that came later. What it carries is finished.",
+    )
     log_format: Literal["console", "json"] = Field(
         "console", description="How log lines are written to standard error."
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least severe log line that is written."
+    )
+    otlp_endpoint: str | None = Field(
+        None,
+        pattern=OTLP_ENDPOINT,
+        description="OpenTelemetry collector (OTLP over gRPC) that gets a span of every request; "
+        "without it, there are none (extra 'tracing').",
+        json_schema_extra={"allowed": "host:port, or an http or https URL"},
+    )
+    trace_sample_ratio: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="Share of the requests that get spans; a caller's own decision comes first.",
     )
 
     @property

@@ -295,7 +295,7 @@ class Status(_message.Message):
     message: _builtins.str
     """A sentence for the caller; never holds any of the judged text."""
     retry_after_ms: _builtins.int
-    """Milliseconds to wait before trying again; set only for RESOURCE_EXHAUSTED."""
+    """Milliseconds to wait before trying again; set only for RESOURCE_EXHAUSTED, where that helps."""
     def __init__(
         self,
         *,

@@ -33,8 +33,9 @@ class GuardServiceStub:
 
     INVALID_ARGUMENT    the request is at fault; the message names the field and the limit
     RESOURCE_EXHAUSTED  the queue or the stream table is full (trailer `grpc-retry-pushback-ms`
-    says when to try again), or the message is larger than the transport takes
-    UNAVAILABLE         starting or draining; another replica may answer
+    says when to try again); or the text does not fit the device's memory (it
+    says -1), or the message is larger than the transport takes
+    UNAVAILABLE         starting, draining or ending; another replica may answer
     DEADLINE_EXCEEDED   time ran out before a verdict was reached
     INTERNAL            no verdict could be reached; the text is not judged
 
@@ -77,8 +78,9 @@ class GuardServiceServicer:
 
     INVALID_ARGUMENT    the request is at fault; the message names the field and the limit
     RESOURCE_EXHAUSTED  the queue or the stream table is full (trailer `grpc-retry-pushback-ms`
-    says when to try again), or the message is larger than the transport takes
-    UNAVAILABLE         starting or draining; another replica may answer
+    says when to try again); or the text does not fit the device's memory (it
+    says -1), or the message is larger than the transport takes
+    UNAVAILABLE         starting, draining or ending; another replica may answer
     DEADLINE_EXCEEDED   time ran out before a verdict was reached
     INTERNAL            no verdict could be reached; the text is not judged
 
@@ -153,8 +155,9 @@ class GuardService:
 
     INVALID_ARGUMENT    the request is at fault; the message names the field and the limit
     RESOURCE_EXHAUSTED  the queue or the stream table is full (trailer `grpc-retry-pushback-ms`
-    says when to try again), or the message is larger than the transport takes
-    UNAVAILABLE         starting or draining; another replica may answer
+    says when to try again); or the text does not fit the device's memory (it
+    says -1), or the message is larger than the transport takes
+    UNAVAILABLE         starting, draining or ending; another replica may answer
     DEADLINE_EXCEEDED   time ran out before a verdict was reached
     INTERNAL            no verdict could be reached; the text is not judged
 

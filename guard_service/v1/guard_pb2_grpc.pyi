@@ -34,8 +34,9 @@ class GuardServiceStub:
 
       INVALID_ARGUMENT    the request is at fault; the message names the field and the limit
       RESOURCE_EXHAUSTED  the queue or the stream table is full (trailer `grpc-retry-pushback-ms`
-                          says when to try again), or the message is larger than the transport takes
-      UNAVAILABLE         starting or draining; another replica may answer
+                          says when to try again); or the text does not fit the device's memory (it
+                          says -1), or the message is larger than the transport takes
+      UNAVAILABLE         starting, draining or ending; another replica may answer
       DEADLINE_EXCEEDED   time ran out before a verdict was reached
       INTERNAL            no verdict could be reached; the text is not judged
 
@@ -66,8 +67,9 @@ class GuardServiceAsyncStub(GuardServiceStub):
 
       INVALID_ARGUMENT    the request is at fault; the message names the field and the limit
       RESOURCE_EXHAUSTED  the queue or the stream table is full (trailer `grpc-retry-pushback-ms`
-                          says when to try again), or the message is larger than the transport takes
-      UNAVAILABLE         starting or draining; another replica may answer
+                          says when to try again); or the text does not fit the device's memory (it
+                          says -1), or the message is larger than the transport takes
+      UNAVAILABLE         starting, draining or ending; another replica may answer
       DEADLINE_EXCEEDED   time ran out before a verdict was reached
       INTERNAL            no verdict could be reached; the text is not judged
 
@@ -94,8 +96,9 @@ class GuardServiceServicer(metaclass=_abc_1.ABCMeta):
 
       INVALID_ARGUMENT    the request is at fault; the message names the field and the limit
       RESOURCE_EXHAUSTED  the queue or the stream table is full (trailer `grpc-retry-pushback-ms`
-                          says when to try again), or the message is larger than the transport takes
-      UNAVAILABLE         starting or draining; another replica may answer
+                          says when to try again); or the text does not fit the device's memory (it
+                          says -1), or the message is larger than the transport takes
+      UNAVAILABLE         starting, draining or ending; another replica may answer
       DEADLINE_EXCEEDED   time ran out before a verdict was reached
       INTERNAL            no verdict could be reached; the text is not judged
 

@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterable
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from typing import Any
 
 from chat_gateway.chat import (
     Blocked,
@@ -49,22 +50,22 @@ class Journal(NullObserver):
     generator_errors: list[str] = field(default_factory=list)
     delays: list[Phase] = field(default_factory=list)
 
-    def decided(self, decision):
+    def decided(self, decision: Decision) -> None:
         self.decisions.append(decision)
 
-    def finished(self, outcome, *, seconds):  # noqa: ARG002
+    def finished(self, outcome: Outcome, *, seconds: float) -> None:  # noqa: ARG002
         self.outcomes.append(outcome)
 
-    def text_released(self, *, num_characters, held_seconds):  # noqa: ARG002
+    def text_released(self, *, num_characters: int, held_seconds: float) -> None:  # noqa: ARG002
         self.num_released += num_characters
 
-    def text_withheld(self, *, num_characters):
+    def text_withheld(self, *, num_characters: int) -> None:
         self.num_withheld += num_characters
 
-    def generator_ended(self, *, seconds, error):  # noqa: ARG002
+    def generator_ended(self, *, seconds: float, error: str) -> None:  # noqa: ARG002
         self.generator_errors.append(error)
 
-    def guard_delayed(self, phase, *, seconds):  # noqa: ARG002
+    def guard_delayed(self, phase: Phase, *, seconds: float) -> None:  # noqa: ARG002
         self.delays.append(phase)
 
 
@@ -79,7 +80,7 @@ class Seen:
         """What was released of one choice, as the transcript of a judge would have it."""
         return transcript_of(self.events, choice)
 
-    def of(self, kind: type) -> list:
+    def of(self, kind: type) -> list[Any]:
         return [event for event in self.events if isinstance(event, kind)]
 
     @property
@@ -107,13 +108,18 @@ async def converse(
     request: ChatRequest | None = None,
     observer: Observer | None = None,
     seconds: float = LONG_SECONDS,
+    tells_held: bool = False,
 ) -> Seen:
     """Read an answer to its end, whatever end that is."""
     pipeline = ChatPipeline(guard, generator, observer or NullObserver())
     deadline = time.monotonic() + seconds
     seen = Seen()
     told = pipeline.chat(
-        request or asking(), policy or GatewayPolicy(), request_id="request-1", deadline=deadline
+        request or asking(),
+        policy or GatewayPolicy(),
+        request_id="request-1",
+        deadline=deadline,
+        tells_held=tells_held,
     )
     try:
         async with aclosing(told):

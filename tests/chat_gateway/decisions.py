@@ -1,6 +1,6 @@
 """Decisions to be counted and recorded."""
 
-from chat_gateway.observer import Action, Decision
+from chat_gateway.observer import Action, Decision, Kind
 from chat_gateway.policy import GatewayPolicy
 from guard_service.moderation import Phase, Verdict
 from tests.chat_gateway.fakes import verdict
@@ -17,6 +17,7 @@ def decision(
     text: str = TEXT,
     reason: str = "",
     request_id: str = "r1",
+    kind: Kind = Kind.CHAT,
 ) -> Decision:
     return Decision(
         request_id=request_id,
@@ -28,4 +29,5 @@ def decision(
         reason=reason,
         guard_seconds=0.25,
         text=text,
+        kind=kind,
     )

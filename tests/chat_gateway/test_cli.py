@@ -21,7 +21,9 @@ from chat_gateway.chat import GatewayError
 from chat_gateway.cli import app
 from chat_gateway.cli.gateway_client import Ended, GatewayClient, Opinion, Said
 from chat_gateway.cli.terminal import show_answer
-from chat_gateway.settings.reference import references
+from chat_gateway.settings import GatewaySettings
+from guard_service.configuration.reference import references
+from guard_service.health_port import HealthPort
 
 ROOT = Path(__file__).parents[2]
 
@@ -60,7 +62,7 @@ def shown(*events: Said | Opinion | Ended) -> tuple[str, str | None]:
 def test_every_setting_but_secrets_is_an_option_of_serve():
     text = CliRunner().invoke(app, ["serve", "--help"], env={"COLUMNS": "300"}).output
 
-    for each in references():
+    for each in references(GatewaySettings):
         assert (each.flag in text) is not each.is_secret, each.name
 
 
@@ -92,6 +94,22 @@ def test_a_gateway_that_is_not_there_is_one_line_and_status_1():
     assert finished.returncode == 1
     assert len(finished.stderr.strip().splitlines()) == 1
     assert "no gateway answers" in finished.stderr
+
+
+def test_a_gateways_health_is_asked_where_its_settings_say():
+    with HealthPort("127.0.0.1", 0, stall_seconds=600) as port:
+        here = {"GATEWAY_HEALTH_PORT": str(port.port)}
+        loading = run("health", **here)
+        port.report(live=True, ready=True)
+        ready = run("health", **here)
+    gone = run("health", **here)
+    nowhere = run("health", GATEWAY_GRPC_PORT="none")
+
+    assert (loading.returncode, ready.returncode, gone.returncode) == (1, 0, 1)
+    assert "says of 'ready': NOT_SERVING" in loading.stderr
+    assert "does not answer health" in gone.stderr
+    assert nowhere.returncode == 2
+    assert "--target" in nowhere.stderr
 
 
 def test_an_answer_is_shown_between_the_verdicts_on_prompt_and_answer():

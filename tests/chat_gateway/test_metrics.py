@@ -7,8 +7,10 @@ import pytest
 from grpc import StatusCode
 from prometheus_client import generate_latest
 
-from chat_gateway.metrics import Metrics, metrics_server
-from chat_gateway.observer import Action, Outcome
+from chat_gateway.metrics import Dependency, Metrics
+from chat_gateway.observer import Action, Kind, Outcome
+from chat_gateway.policy import GatewayPolicy, Mode
+from guard_service.metrics_port import metrics_server
 from guard_service.moderation import ConfigurationError, Phase
 from tests.chat_gateway.decisions import TEXT, decision
 from tests.chat_gateway.fakes import verdict
@@ -26,10 +28,12 @@ def series(metrics: Metrics) -> set[str]:
 def use_everything(metrics: Metrics) -> None:
     metrics.started()
     metrics.finished(Outcome.ANSWERED, seconds=1.0)
+    metrics.moderated(Outcome.ANSWERED, seconds=0.5)
     metrics.judged(Phase.RESPONSE, verdict(0.9))
     metrics.decided(decision(Action.BLOCKED, judged=verdict(0.9, code="my-own-code")))
     metrics.decided(decision(Action.BLOCKED, judged=None))
     metrics.decided(decision(Action.UNJUDGED, judged=None))
+    metrics.decided(decision(Action.BLOCKED, judged=None, kind=Kind.MODERATION))
     metrics.guard_delayed(Phase.PROMPT, seconds=0.1)
     metrics.first_text_released(seconds=0.2)
     metrics.text_released(num_characters=40, held_seconds=0.1)
@@ -41,6 +45,9 @@ def use_everything(metrics: Metrics) -> None:
     metrics.audit_record("dropped")
     metrics.audit_write_failed()
     metrics.show_ready(ready=True)
+    metrics.show_draining()
+    metrics.show_dependency(Dependency.GUARD, ready=True)
+    metrics.show_request_limit(256)
 
 
 def test_every_series_is_there_before_anything_happened():
@@ -81,6 +88,22 @@ def test_a_request_is_in_flight_until_it_ends():
     assert value(metrics, "gateway_requests_total", outcome="out_of_time") == 1
 
 
+def test_a_policy_that_may_pass_unjudged_is_told_apart():
+    metrics = Metrics()
+
+    metrics.show_policies(
+        [
+            GatewayPolicy(id="careful"),
+            GatewayPolicy(id="open", mode=Mode.BUFFER, fail_open=frozenset(Phase)),
+        ]
+    )
+
+    names = ("id", "mode", "guard_policy_id", "fail_open")
+    for facts in (("careful", "strict", "", ""), ("open", "buffer", "", "prompt,response")):
+        labels = dict(zip(names, facts, strict=True))
+        assert value(metrics, "gateway_policy_info", **labels) == 1
+
+
 def test_no_text_reaches_the_exposition():
     metrics = Metrics()
 
@@ -93,11 +116,11 @@ def test_no_text_reaches_the_exposition():
 
 def test_the_exposition_can_be_scraped_and_its_port_is_free_again_afterwards():
     metrics = Metrics()
-    with metrics_server(metrics, "127.0.0.1", 0) as port:
+    with metrics_server(metrics.registry, "127.0.0.1", 0) as port:
         scraped = httpx.get(f"http://127.0.0.1:{port}/metrics").text
         with (
             pytest.raises(ConfigurationError, match=str(port)),
-            metrics_server(metrics, "127.0.0.1", port),
+            metrics_server(metrics.registry, "127.0.0.1", port),
         ):
             pass
 

@@ -122,8 +122,9 @@ async def test_the_answer_is_judged_in_the_context_the_generator_had():
         Message(Role.ASSISTANT, 'look({"a": 1})'),
         Message(Role.TOOL, "42"),
     )
-    prompt_call, answer_call = guard.calls
+    prompt_call, fields_call, answer_call = guard.calls
     assert prompt_call.conversation == context
+    assert fields_call.conversation == (Message(Role.USER, "Tool call: c1"),)
     assert answer_call.conversation == (*context, Message(Role.ASSISTANT, STORY))
     assert generator.requests == [request]
 

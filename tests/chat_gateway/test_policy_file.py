@@ -17,6 +17,7 @@ policies:
     guard_policy_id: strict-guard
     mode: buffer
     parallel_prompt_check: true
+    judge_earlier_turns: true
     fail_open: [prompt]
     refusal: "Not here."
     error_on_blocked_prompt: true

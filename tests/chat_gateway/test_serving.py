@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import grpc
 import httpx
 import pytest
 
@@ -16,11 +17,17 @@ from chat_gateway.http_door import HttpDoor
 from chat_gateway.metrics import Metrics
 from chat_gateway.observers import Observers
 from chat_gateway.pipeline import ChatPipeline
+from chat_gateway.places import Places
 from chat_gateway.serving import EXIT_DRAINED, EXIT_UNFINISHED, Front, running, serve
 from chat_gateway.settings import GatewaySettings, load
+from chat_gateway.text_moderation import TextModeration
 from chat_gateway.token_limit import TokenLimit
-from guard_service.moderation import ConfigurationError
+from chat_gateway.v1.chat_pb2_grpc import ChatServiceStub
+from guard_service.health_port import HealthPort
+from guard_service.moderation import ConfigurationError, NotReady
+from guard_service.service_info import ServiceInfo
 from tests.chat_gateway.fakes import UNSAFE_PHRASE, FakeGuard, ScriptedGenerator, answer
+from tests.chat_gateway.grpc_server.serving import asking, until
 
 PATIENT = httpx.Timeout(60.0)
 CHAT = {"model": "scripted", "messages": [{"role": "user", "content": "Hello"}]}
@@ -30,10 +37,15 @@ def settings(**flags: object) -> GatewaySettings:
     return load({"port": 0, "grpc_port": 0, "lame_duck_seconds": 0, **flags})
 
 
-def gateway_on(guard: FakeGuard, metrics: Metrics, *, max_tokens: int = 4096) -> Gateway:
+def gateway_on(
+    guard: FakeGuard, metrics: Metrics, *, max_tokens: int = 4096, num_places: int = 256
+) -> Gateway:
     generator = TokenLimit(ScriptedGenerator(answer("All is fine.")), max_tokens)
+    observer = Observers([metrics])
     return Gateway(
-        pipeline=ChatPipeline(guard, generator, Observers([metrics])),
+        pipeline=ChatPipeline(guard, generator, observer),
+        moderation=TextModeration(guard, observer),
+        places=Places(num_places),
         generator=generator,
         guard=guard,
         policies=read_policies(load()),
@@ -42,11 +54,12 @@ def gateway_on(guard: FakeGuard, metrics: Metrics, *, max_tokens: int = 4096) ->
 
 @asynccontextmanager
 async def fronted(
-    guard: FakeGuard, **flags: object
+    guard: FakeGuard, health_port: HealthPort | None = None, **flags: object
 ) -> AsyncIterator[tuple[Front, httpx.AsyncClient, Metrics]]:
     metrics = Metrics()
+    gateway, here = gateway_on(guard, metrics, max_tokens=64), settings(**flags)
     async with (
-        running(gateway_on(guard, metrics, max_tokens=64), settings(**flags), metrics) as front,
+        running(gateway, here, metrics, health_port) as front,
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{front.http_port}", timeout=PATIENT) as http,
     ):
         yield front, http, metrics
@@ -79,6 +92,39 @@ async def test_an_unknown_path_is_counted_under_one_name():
     assert metrics.registry.get_sample_value("gateway_http_responses_total", labels) == 1
 
 
+async def test_the_metrics_say_what_an_answer_takes_and_how_many_there_may_be():
+    async with fronted(FakeGuard(), max_concurrent_requests=12) as (front, _, metrics):
+        await until_ready(metrics)
+        needed = {
+            name: metrics.registry.get_sample_value(
+                "gateway_dependency_ready", {"dependency": name}
+            )
+            for name in ("guard", "generator")
+        }
+        before = metrics.registry.get_sample_value("gateway_draining")
+        await front.drain()
+
+    assert needed == {"guard": 1, "generator": 1}
+    assert metrics.registry.get_sample_value("gateway_max_requests_in_flight") == 12
+    assert (before, metrics.registry.get_sample_value("gateway_draining")) == (0, 1)
+
+
+class AbsentGuard(FakeGuard):
+    """A guard that does not answer."""
+
+    async def info(self, *, timeout_seconds: float = 30.0) -> ServiceInfo:  # noqa: ARG002
+        raise NotReady("there is no guard")
+
+
+async def test_the_metrics_tell_a_missing_guard_from_a_missing_generator():
+    async with fronted(AbsentGuard()) as (front, _, metrics):
+        await front._readiness._can_answer()
+
+    for name, expected in (("guard", 0), ("generator", 1)):
+        labels = {"dependency": name}
+        assert metrics.registry.get_sample_value("gateway_dependency_ready", labels) == expected
+
+
 async def test_more_tokens_than_allowed_are_refused_with_the_limit():
     async with fronted(FakeGuard()) as (_, http, _):
         response = await post(http, max_tokens=65)
@@ -86,6 +132,36 @@ async def test_more_tokens_than_allowed_are_refused_with_the_limit():
     assert response.status_code == 400
     assert "at most 64" in response.json()["error"]["message"]
     assert response.json()["error"]["param"] == "max_tokens"
+
+
+async def test_both_doors_share_one_limit():
+    guard, metrics = FakeGuard(), Metrics()
+    guard.hold()
+    gateway = gateway_on(guard, metrics, num_places=2)
+    async with (
+        running(gateway, settings(), metrics) as front,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{front.http_port}", timeout=PATIENT) as http,
+        grpc.aio.insecure_channel(f"127.0.0.1:{front.grpc.port}") as channel,
+    ):
+        stub = ChatServiceStub(channel)
+        over_http = asyncio.create_task(post(http))
+        over_grpc = asyncio.ensure_future(stub.Chat(asking()))
+        await until(lambda: len(guard.calls) == 2)
+        refused = await post(http)
+        moderation = await http.post("/v1/moderations", json={"input": "Hello"})
+        with pytest.raises(grpc.aio.AioRpcError) as turned_away:
+            await stub.Chat(asking())
+        guard.release()
+        first, second = await over_http, await over_grpc
+        later = await post(http)
+
+    assert gateway.places.num_taken == 0
+    assert (refused.status_code, moderation.status_code) == (429, 429)
+    assert refused.headers["retry-after"] == "1"
+    assert turned_away.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert "max_concurrent_requests" in (turned_away.value.details() or "")
+    assert (first.status_code, later.status_code) == (200, 200)
+    assert second.choices[0].content == "All is fine."
 
 
 async def test_a_draining_gateway_finishes_what_it_accepted_and_refuses_the_rest():

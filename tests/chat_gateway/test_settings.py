@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from chat_gateway.settings import load
-from chat_gateway.settings.page import with_fresh_table
-from chat_gateway.settings.reference import references
+from chat_gateway.settings import ExtProcSettings, GatewaySettings, load, load_ext_proc
+from chat_gateway.settings.ext_proc import ext_proc_references, own_references
+from guard_service.configuration.reference import references, with_fresh_table
 from guard_service.moderation import ConfigurationError
 
 ROOT = Path(__file__).parents[2]
@@ -44,6 +44,16 @@ def test_flags_win_over_the_environment_and_the_environment_over_the_file(
     settings = load({"config": str(file), "port": "3"})
 
     assert (settings.port, settings.max_messages, settings.max_tokens) == (3, 2, 1)
+
+
+@pytest.mark.parametrize("endpoint", ["host", "ftp://host:1", "http://a:b@host", "a b:1", ":1"])
+def test_a_collector_needs_an_address(endpoint: str):
+    assert "allowed: host:port, or an http or https URL" in refusal({"otlp_endpoint": endpoint})
+
+
+@pytest.mark.parametrize("endpoint", ["host:4317", "[::1]:4317", "https://host", "http://host:1/"])
+def test_a_collector_may_be_named_like_this(endpoint: str):
+    assert load({"otlp_endpoint": endpoint}).otlp_endpoint == endpoint
 
 
 def test_an_unknown_variable_is_refused(monkeypatch: pytest.MonkeyPatch):
@@ -124,7 +134,7 @@ def test_a_secret_in_a_broken_file_is_not_quoted(tmp_path: Path):
 
 
 def test_secrets_are_the_ones_we_know():
-    assert {each.name for each in references() if each.is_secret} == {
+    assert {each.name for each in references(GatewaySettings) if each.is_secret} == {
         "upstream_api_key",
         "audit_key",
     }
@@ -133,9 +143,31 @@ def test_secrets_are_the_ones_we_know():
 def test_the_page_of_settings_is_fresh():
     page = (ROOT / "docs" / "gateway-settings.md").read_text(encoding="utf-8")
 
-    assert with_fresh_table(page) == page
+    assert with_fresh_table(page, references(GatewaySettings)) == page
+
+
+def test_the_page_of_the_external_processor_is_fresh():
+    page = (ROOT / "docs" / "ext-proc.md").read_text(encoding="utf-8")
+
+    assert with_fresh_table(page, own_references()) == page
+
+
+def test_an_external_processor_shares_the_settings_and_not_the_ports(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setenv("GATEWAY_GUARD", "guard:50051")
+    monkeypatch.setenv("GATEWAY_EXT_PROC_PASS_PATHS", "/v1/models, /health")
+    monkeypatch.setenv("GATEWAY_PORT", "8081")
+    settings = load_ext_proc()
+
+    assert settings.guard == load().guard == "guard:50051"
+    assert settings.ext_proc_pass_paths == ("/v1/models", "/health")
+    assert (settings.ext_proc_port, settings.metrics_port) == (50_053, 9466)
+    assert not {"port", "generator", "container_contract"} & {
+        each.name for each in ext_proc_references()
+    }
 
 
 def test_every_setting_is_documented():
-    for each in references():
+    for each in references(ExtProcSettings):
         assert each.description.endswith("."), each.name

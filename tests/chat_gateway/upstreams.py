@@ -232,7 +232,7 @@ def refusing(status: int, body: Any, content_type: str = JSON, **headers: str) -
     """A script that answers with an error body."""
 
     async def script(_: Asked, reply: Reply) -> None:
-        await reply.start(status, content_type, **headers)
+        await reply.start(status, content_type, chunked=True, **headers)
         await reply.write(body if isinstance(body, bytes) else json.dumps(body).encode())
         await reply.end()
 

@@ -133,13 +133,60 @@ async def test_an_item_above_the_token_bound_is_taken_when_nobody_waits():
     assert len(engine.texts) == 1
 
 
+async def test_what_would_expire_in_the_queue_is_refused_at_the_door():
+    engine, tally = FakeEngine(), Tally()
+    async with running(engine, tally) as batcher:
+        first = await occupy(batcher, engine)
+        batcher._tokens_per_second = 10.0
+        patient = asyncio.create_task(submit(batcher, engine, "a b c d e f g h i j"))
+        await asyncio.sleep(0.01)
+
+        with pytest.raises(Overloaded, match=r"1\.[0-9] s, past the deadline") as refusal:
+            await submit(batcher, engine, "hasty", seconds=1.0)
+
+        assert refusal.value.retry_after_seconds == pytest.approx(1.1)
+        engine.release()
+        await asyncio.gather(first, patient)
+
+    assert tally.drops == [Drop.SHED]
+    assert "hasty" not in engine.texts
+
+
+async def test_a_batch_does_not_grow_past_the_deadline_of_anyone_in_it():
+    engine = FakeEngine()
+    batcher = Batcher(
+        engine,
+        max_batch_tokens=1000,
+        max_queue_items=50,
+        max_queue_tokens=1000,
+        observer=Tally(),
+    )
+    batcher._tokens_per_second = 1.0
+    now = time.monotonic()
+    hurried = batcher.enqueue(judgement(engine, "a b"), deadline=now + 60)
+    short = batcher.enqueue(judgement(engine, "c"), deadline=now + 600)
+    long = batcher.enqueue(judgement(engine, "word " * 58), deadline=now + 600)
+
+    assert batcher._next_batch() == [hurried, short]
+    assert batcher._next_batch() == [long]
+
+
+async def test_an_idle_engine_takes_even_what_seems_too_long():
+    engine = FakeEngine()
+    async with running(engine, Tally()) as batcher:
+        batcher._tokens_per_second = 0.001
+        await submit(batcher, engine, "a b c", seconds=5.0)
+
+    assert engine.texts == ["a b c"]
+
+
 async def test_expired_work_never_reaches_the_engine():
     engine, tally = FakeEngine(), Tally()
     async with running(engine, tally) as batcher:
         first = await occupy(batcher, engine)
         for i in range(3):
             with pytest.raises(DeadlineExceeded):
-                await submit(batcher, engine, f"late {i}", seconds=0.01)
+                await submit(batcher, engine, f"late {i}", seconds=0.1)
         assert (batcher.num_queued_items, batcher.num_queued_tokens) == (0, 0)
         engine.release()
         await first

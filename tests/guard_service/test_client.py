@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import time
+from contextlib import suppress
 
 import pytest
 
@@ -174,6 +175,28 @@ async def test_a_server_that_is_not_there_is_not_ready():
             with pytest.raises(NotReady):
                 async with client.stream(SAFE) as stream:
                     await anext(aiter(stream.checkpoints()))
+
+
+async def test_a_server_that_is_not_there_for_long_is_still_looked_for_every_second():
+    enough = 9  # gRPC's own growing pauses would take a minute for them
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setblocking(False)  # noqa: FBT003 - the library's own signature
+        async with (
+            GuardClient(f"127.0.0.1:{server.getsockname()[1]}") as client,
+            asyncio.timeout(45),
+        ):
+            asking = asyncio.create_task(_ask_for_ever(client))
+            for _ in range(enough):
+                connection, _ = await asyncio.get_running_loop().sock_accept(server)
+                connection.close()
+            asking.cancel()
+
+
+async def _ask_for_ever(client: GuardClient) -> None:
+    while True:
+        with suppress(ModerationError):
+            await client.info(timeout_seconds=1)
+        await asyncio.sleep(0.1)
 
 
 async def test_a_server_that_is_starting_is_not_ready():

@@ -7,7 +7,7 @@ import pytest
 from grpc.aio import AioRpcError, Metadata
 
 from guard_service.client.errors import REQUEST_ID_TRAILER, domain_errors
-from guard_service.moderation import JudgementFailed, NotReady
+from guard_service.moderation import InvalidRequest, JudgementFailed, NotReady, Overloaded
 
 
 def failure(code: grpc.StatusCode, **trailers: str) -> AioRpcError:
@@ -30,6 +30,19 @@ async def test_a_connection_that_broke_is_an_absent_guard(code):
 async def test_a_call_the_server_cancelled_is_an_absent_guard():
     with pytest.raises(NotReady), domain_errors():
         raise asyncio.CancelledError
+
+
+@pytest.mark.parametrize(
+    ("trailers", "error"),
+    [
+        ({"grpc_retry_pushback_ms": "1500"}, Overloaded),
+        ({"grpc_retry_pushback_ms": "-1"}, InvalidRequest),
+        ({}, InvalidRequest),
+    ],
+)
+async def test_what_is_too_large_is_not_called_overload(trailers: dict[str, str], error: type):
+    with pytest.raises(error), domain_errors():
+        raise failure(grpc.StatusCode.RESOURCE_EXHAUSTED, **trailers)
 
 
 async def test_the_callers_own_cancelling_stays_one():

@@ -4,10 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from guard_service.configuration.reference import references, with_fresh_table
 from guard_service.moderation import ConfigurationError
 from guard_service.settings import ModelSettings, ServeSettings, load
-from guard_service.settings.page import with_fresh_table
-from guard_service.settings.reference import references
 
 PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
 
@@ -91,6 +90,10 @@ def test_the_model_settings_read_a_file_written_for_the_server(tmp_path):
         ({"device": "tpu"}, "allowed: auto, cpu, cuda, cuda:N, balanced"),
         ({"format": "llama-guard-9"}, "allowed: llama-guard-1, llama-guard-2, llama-guard-3, "),
         ({"reflection": "perhaps"}, "--reflection: 'perhaps' is not allowed; allowed: true, false"),
+        ({"trace_sample_ratio": "1.5"}, "--trace-sample-ratio: '1.5' is not allowed; allowed: 0"),
+        ({"otlp_endpoint": "host"}, "'host' is not allowed; allowed: host:port, or an http or"),
+        ({"otlp_endpoint": "ftp://host:1"}, "--otlp-endpoint: 'ftp://host:1' is not allowed"),
+        ({"otlp_endpoint": "http://a:b@host"}, "--otlp-endpoint: 'http://a:b@host' is not"),
         ({"revision": "main"}, "--revision: 'main' is not allowed; allowed: 40 hexadecimal digits"),
     ],
 )
@@ -171,5 +174,6 @@ def test_every_setting_says_what_it_means_and_what_is_allowed():
 def test_the_documented_table_is_fresh():
     page = PAGE.read_text(encoding="utf-8")
 
-    assert page == with_fresh_table(page), "run: python -m guard_service.settings.page " + str(PAGE)
+    fresh = with_fresh_table(page, references(ServeSettings))
+    assert page == fresh, "run: python -m guard_service.settings.page " + str(PAGE)
     assert all(f"`{setting.variable}`" in page for setting in references(ServeSettings))

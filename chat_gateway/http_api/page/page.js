@@ -13,29 +13,27 @@ const MODES = {
     promise: "Every word is judged before you see it.",
     explanation: "The guard reads your message first, then the answer while it is being written. " +
       "Text that has no verdict yet is held back.",
-    writing: "Writing; held until judged",
-    more: "More is being written; held until judged",
+    writing: "Writing",
+    held: "held until judged",
   },
   buffer: {
     blocks: true,
     promise: "Every answer is judged before you see it.",
     explanation: "The guard reads your message first, then the answer, which appears all at once " +
       "when it is safe as a whole.",
-    writing: "Writing; held until all of it is judged",
-    more: "Writing; held until all of it is judged",
+    writing: "Writing",
+    held: "held until all of it is judged",
   },
   annotate: {
     promise: "Every word is judged, and nothing is blocked.",
     explanation: "You see the answer as it is written. Verdicts follow a moment later and are only " +
       "reported.",
     writing: "Writing; verdicts follow",
-    more: "Writing; verdicts follow",
   },
   shadow: {
     promise: "Nothing is blocked here.",
     explanation: "You see the answer as it is written. Its verdicts are for the operator alone.",
     writing: "Writing",
-    more: "Writing",
   },
 };
 const mode = () => MODES[policy.selectedOptions[0]?.dataset.mode] ?? MODES.strict;
@@ -55,11 +53,13 @@ const percent = (probability) => {
   return `${(probability * 100).toFixed(1)} %`;
 };
 const milliseconds = (ms) => (ms < 1 ? "< 1 ms" : ms < 10000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`);
+const characters = (count) => `${count.toLocaleString("en")} ${count === 1 ? "character" : "characters"}`;
 const named = (categories) => categories.map((each) => `${each.code} ${each.name}`).join(", ");
 
 // One line under a turn: what the guard found in it, how sure it is, and what that cost.
 class VerdictLine {
   constructor({ blocks }) {
+    this.blocks = blocks;
     this.verb = blocks ? "guard added" : "judged after";
     this.root = element("div", "verdict");
     this.chip = element("span", "chip");
@@ -67,12 +67,13 @@ class VerdictLine {
     this.categories = element("span", "categories");
     this.checks = element("span", "checks");
     this.cost = element("span", "cost");
+    this.delay = element("span", "delay");
     this.latest = null;
-    this.times = [];
+    this.numChecks = 0;
   }
 
   show(news) {
-    if (!this.latest) this.root.append(this.chip, this.score, this.categories, this.checks, this.cost);
+    if (!this.latest) this.root.append(this.chip, this.score, this.categories, this.checks, this.cost, this.delay);
     // A block repeats the verdict that led to it; that is no further check.
     const repeated = news.blocked && this.latest?.unsafe;
     this.latest = news;
@@ -99,16 +100,26 @@ class VerdictLine {
       this.cost.textContent = `${this.verb} ${milliseconds(news.elapsed_ms)}`;
       return;
     }
-    this.times.push(news.check_ms);
-    const mean = this.times.reduce((sum, each) => sum + each, 0) / this.times.length;
-    const checks = this.times.length === 1 ? "1 check of" : `${this.times.length} checks of about`;
-    this.cost.textContent = `${checks} ${milliseconds(mean)}`;
+    this.numChecks += 1;
+    this.cost.textContent = this.numChecks === 1 ? "1 check" : `${this.numChecks} checks`;
+    if (!this.blocks) this.delay.textContent = "no delay added";
     const bar = element("i", news.unsafe ? "unsafe" : "");
     bar.style.height = `${Math.max(news.unsafe_probability, 0.12) * 100}%`;
     this.checks.append(bar);
     this.checks.title = "P(unsafe) at each check";
   }
 }
+
+// How much later an answer was seen than written: its first words, and its end.
+function delays({ first_delay_ms, end_delay_ms }) {
+  const first = first_delay_ms === null ? "" : `${milliseconds(first_delay_ms)} at the start`;
+  const end = end_delay_ms === null ? "" : `${milliseconds(end_delay_ms)} at the end`;
+  const both = [first, end].filter(Boolean).join(", ");
+  return both && `guard added ${both}`;
+}
+
+// Stands for text nobody may see yet: as long as that is, up to a few lines.
+const veil = (count) => "x".repeat(Math.min(count, 400));
 
 // One question and its answer.
 class Exchange {
@@ -127,6 +138,8 @@ class Exchange {
     this.body = element("p", "text");
     const first = this.mode === MODES.shadow ? this.mode.writing : "Judging your message";
     this.held = element("span", "held", first);
+    this.veil = element("span", "veil");
+    this.veil.setAttribute("aria-hidden", "true");
     this.verdict = new VerdictLine(this.mode);
     this.said.append(this.reasoning, this.body, this.held, this.verdict.root);
     log.append(this.asked, this.said);
@@ -135,17 +148,28 @@ class Exchange {
   read(chunk) {
     if (chunk.error) throw new Error(chunk.error.message);
     if (chunk.guard) this.hear(chunk.guard);
+    if (chunk.held) this.hold(chunk.held);
     for (const choice of chunk.choices) this.extend(choice);
   }
 
   hear(news) {
     if (news.blocked || news.reason) this.why = news;
     (news.phase === "prompt" ? this.promptVerdict : this.verdict).show(news);
-    if (news.phase === "prompt" && !news.blocked) {
-      this.held.textContent = this.mode.writing;
-    } else if (news.phase === "response" && !news.final) {
-      this.held.textContent = this.mode.more;
-    }
+    if (news.phase === "prompt" && !news.blocked) this.pending(0);
+  }
+
+  hold(news) {
+    this.pending(news.characters);
+    this.verdict.delay.textContent = delays(news);
+  }
+
+  pending(count) {
+    this.held.textContent = count && this.mode.held
+      ? `${characters(count)} ${this.mode.held}`
+      : this.mode.writing;
+    this.veil.textContent = veil(count);
+    if (count && this.mode.held) this.body.append(this.veil);
+    else this.veil.remove();
   }
 
   extend({ delta, finish_reason }) {
@@ -155,6 +179,7 @@ class Exchange {
     } else {
       this.reasoning.append(delta.reasoning_content ?? "");
       this.body.append(delta.content ?? "");
+      if (this.veil.isConnected) this.body.append(this.veil);
       this.answer += delta.content ?? "";
     }
     if (finish_reason === "length") this.note("The answer reached its longest allowed length.");
@@ -189,6 +214,7 @@ class Exchange {
 
   end() {
     this.held.remove();
+    this.veil.remove();
     if (this.answer && !this.blocked && !this.verdict.latest) this.note("This policy reports no verdicts.");
   }
 
@@ -224,7 +250,7 @@ async function* events(response) {
 }
 
 async function stream(exchange, signal) {
-  const headers = { "content-type": "application/json", "x-guard-detail": "1" };
+  const headers = { "content-type": "application/json", "x-guard-detail": "2" };
   if (policy.value) headers["x-guard-policy"] = policy.value;
   const messages = [...history, { role: "user", content: exchange.text }];
   const response = await fetch("/v1/chat/completions", {

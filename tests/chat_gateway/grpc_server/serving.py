@@ -14,6 +14,7 @@ from chat_gateway.grpc_server.servicer import ChatServicer
 from chat_gateway.guard import Guard
 from chat_gateway.metrics import Metrics
 from chat_gateway.pipeline import ChatPipeline
+from chat_gateway.places import Places
 from chat_gateway.policy import GatewayPolicy
 from chat_gateway.v1 import chat_pb2, chat_pb2_grpc
 from guard_service.v1 import guard_pb2
@@ -41,12 +42,14 @@ async def running(
     policies: Mapping[str, GatewayPolicy] | None = None,
     default: GatewayPolicy = STRICT,
     pipeline: ChatPipeline | None = None,
+    places: Places | None = None,
     **options: float,
 ) -> AsyncIterator[Running]:
     metrics = Metrics()
+    places = places or Places(256)
     pipeline = pipeline or ChatPipeline(guard, generator, metrics)
     listening = GrpcOptions(port=0, **options)
-    servicer = ChatServicer(pipeline, generator, policies or {}, default, listening)
+    servicer = ChatServicer(pipeline, generator, policies or {}, default, listening, places=places)
     async with (
         ChatServer(servicer, listening, metrics) as server,
         grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel,

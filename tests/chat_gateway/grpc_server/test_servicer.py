@@ -6,6 +6,7 @@ import grpc
 import pytest
 
 from chat_gateway.chat import ChoiceFinished, FinishReason, TextDelta, TokenUsage, ToolCallDelta
+from chat_gateway.places import Places
 from chat_gateway.policy import GatewayPolicy, Mode
 from chat_gateway.v1 import chat_pb2
 from guard_service.moderation import NotReady, Phase
@@ -190,7 +191,7 @@ async def test_a_caller_may_choose_among_the_offered_policies_only():
 async def test_more_chats_than_allowed_are_turned_away_with_a_pause():
     guard = FakeGuard()
     guard.hold()
-    async with running(guard, ScriptedGenerator(answer(SAFE)), max_concurrent_chats=1) as gateway:
+    async with running(guard, ScriptedGenerator(answer(SAFE)), places=Places(1)) as gateway:
         first = asyncio.ensure_future(gateway.stub.Chat(asking()))
         await until(lambda: guard.calls)
         with pytest.raises(grpc.aio.AioRpcError) as failure:

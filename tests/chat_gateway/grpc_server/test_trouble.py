@@ -58,6 +58,19 @@ WRONG = {
         saying(message(), tools=[chat_pb2.Tool(name="f", parameters_json="[" + SECRET)]),
         "prompt.tools[0].parameters_json",
     ),
+    "half a character in tool parameters": (
+        saying(message(), tools=[chat_pb2.Tool(name="f", parameters_json='{"a": "\\ud800"}')]),
+        "prompt.tools[0].parameters_json",
+    ),
+    "a number that is none in tool parameters": (
+        saying(message(), tools=[chat_pb2.Tool(name="f", parameters_json='{"a": NaN}')]),
+        "prompt.tools[0].parameters_json",
+    ),
+    "too many tools": (
+        saying(message(), tools=[chat_pb2.Tool(name=f"f{i}") for i in range(129)]),
+        "max_tools",
+    ),
+    "too many stops": (sampling(stop=["a"] * 5), "max_stops"),
     "unknown tool": (
         saying(message(), tool_choice=chat_pb2.ToolChoice(name=SECRET)),
         "prompt.tool_choice.name",

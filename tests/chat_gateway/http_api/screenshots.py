@@ -10,7 +10,15 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
-from chat_gateway.chat import Blocked, ChatEvent, ChoiceFinished, FinishReason, Judged, TextDelta
+from chat_gateway.chat import (
+    Blocked,
+    ChatEvent,
+    ChoiceFinished,
+    FinishReason,
+    Held,
+    Judged,
+    TextDelta,
+)
 from chat_gateway.policy import GatewayPolicy, Mode
 from guard_service.moderation import CategoryScore, ModelInfo, Phase, Timings, Verdict
 from tests.chat_gateway.fakes import ScriptedGenerator, verdict
@@ -48,8 +56,10 @@ class Showcase:
     def __init__(self) -> None:
         self.gate = asyncio.Event()
 
-    async def chat(self, request, policy, *, request_id, deadline) -> AsyncIterator[ChatEvent]:
-        del policy, request_id, deadline
+    async def chat(
+        self, request, policy, *, request_id, deadline, tells_held
+    ) -> AsyncIterator[ChatEvent]:
+        del policy, request_id, deadline, tells_held
         text = request.messages[-1].content
         await asyncio.sleep(0.043)
         if "bomb" in text:
@@ -66,6 +76,7 @@ class Showcase:
         released = 0
         for i, piece in enumerate(PHOTOSYNTHESIS):
             if waits and i == 3:
+                yield Held(0, len(piece) + len(PHOTOSYNTHESIS[-1]), 0.084)
                 await self.gate.wait()
             released += len(piece)
             final = i == len(PHOTOSYNTHESIS) - 1
@@ -73,6 +84,7 @@ class Showcase:
             yield Judged(Phase.RESPONSE, found, 0, released, final=final)
             yield TextDelta(0, piece)
         yield ChoiceFinished(0, FinishReason.STOP)
+        yield Held(0, 0, 0.084, 0.031)
 
     async def _cut(self) -> AsyncIterator[ChatEvent]:
         released = 0
@@ -81,6 +93,7 @@ class Showcase:
             found = scored(probability, Phase.RESPONSE, 26)
             yield Judged(Phase.RESPONSE, found, 0, released, final=False)
             yield TextDelta(0, piece)
+        yield Held(0, 0, 0.077)
         found = scored(0.872, Phase.RESPONSE, 29, "S2", "Non-Violent Crimes")
         yield Judged(Phase.RESPONSE, found, 0, released + 90, final=False)
         yield Blocked(Phase.RESPONSE, 0, REFUSAL, found)
@@ -129,6 +142,7 @@ async def main(chromium: str) -> None:
     await take(chromium, "phone", viewport=PHONE)
     await take(chromium, "phone-dark", viewport=PHONE, dark=True)
     await take(chromium, "held", viewport=DESKTOP, midway=True)
+    await take(chromium, "held-phone-dark", viewport=PHONE, dark=True, midway=True)
 
 
 if __name__ == "__main__":

@@ -13,9 +13,11 @@ from openai import AsyncOpenAI
 from chat_gateway.chat import ChatEvent, Judged, Unjudged
 from chat_gateway.http_api.app import build_app
 from chat_gateway.http_api.limits import HttpLimits
-from chat_gateway.observer import NullObserver
+from chat_gateway.observer import NullObserver, Observer
 from chat_gateway.pipeline import ChatPipeline
+from chat_gateway.places import Places
 from chat_gateway.policy import GatewayPolicy
+from chat_gateway.text_moderation import TextModeration
 from guard_service.moderation import Phase
 from tests.chat_gateway.fakes import UNSAFE_PHRASE, FakeGuard, ScriptedGenerator, answer, verdict
 
@@ -33,10 +35,14 @@ class ScriptedPipeline:
     def __init__(self, script: Iterable[ChatEvent | asyncio.Event | Exception]) -> None:
         self._script = tuple(script)
         self.calls: list[tuple] = []
+        self.tells_held = False
         self.begun = asyncio.Event()
         self.closed = asyncio.Event()
 
-    async def chat(self, request, policy, *, request_id, deadline) -> AsyncIterator[ChatEvent]:
+    async def chat(
+        self, request, policy, *, request_id, deadline, tells_held
+    ) -> AsyncIterator[ChatEvent]:
+        self.tells_held = tells_held
         self.calls.append((request, policy, request_id, deadline))
         self.begun.set()
         try:
@@ -86,19 +92,25 @@ async def running_gateway(
     policies: Iterable[GatewayPolicy] = (GatewayPolicy(),),
     selectable: Iterable[str] = (),
     limits: HttpLimits | None = None,
+    places: Places | None = None,
+    observer: Observer | None = None,
+    moderation: TextModeration | None = None,
 ) -> AsyncIterator[Gateway]:
     """A gateway; the first policy is the default."""
     guard = guard or FakeGuard()
     generator = generator or ScriptedGenerator(answer("Hello! How can I help you today?"))
+    observer = observer or NullObserver()
     by_id = {policy.id: policy for policy in policies}
     app = build_app(
-        pipeline or ChatPipeline(guard, generator, NullObserver()),
+        pipeline or ChatPipeline(guard, generator, observer),
+        moderation or TextModeration(guard, observer),
         generator,
         guard,
         policies=by_id,
         default_policy_id=next(iter(by_id)),
         selectable=frozenset(selectable),
         limits=limits or HttpLimits(),
+        places=places or Places(256),
     )
     async with (
         listening(app) as url,

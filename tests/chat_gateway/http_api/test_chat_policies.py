@@ -126,6 +126,22 @@ async def test_what_passes_unjudged_is_marked():
     assert '"code":"unjudged"' in marks[0]
 
 
+async def test_what_is_held_is_told_to_those_who_ask_for_that_and_to_nobody_else():
+    async with running_gateway(generator=ScriptedGenerator(answer(LONG_SAFE))) as gateway:
+        plain = await gateway.events(CHAT)
+        verdicts = await gateway.events(CHAT, **{"x-guard-detail": "1"})
+        *detailed, _ = await gateway.events(CHAT, **{"x-guard-detail": "2"})
+        whole = await gateway.post(json=CHAT, headers={"x-guard-detail": "2"})
+    assert not any('"held"' in event for event in (*plain, *verdicts, whole.text))
+    chunks = [json.loads(event) for event in detailed]
+    held = [chunk["held"] for chunk in chunks if "held" in chunk]
+    assert all(chunk["choices"] == [] for chunk in chunks if "held" in chunk)
+    assert max(each["characters"] for each in held) > 0
+    assert (held[-1]["choice"], held[-1]["characters"]) == (0, 0)
+    assert held[-1]["first_delay_ms"] is not None
+    assert held[-1]["end_delay_ms"] is not None
+
+
 async def test_the_guard_is_reported_on_only_to_those_who_ask():
     async with running_gateway(generator=ScriptedGenerator(answer(LONG_SAFE))) as gateway:
         plain = await gateway.events(CHAT)

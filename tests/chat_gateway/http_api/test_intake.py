@@ -9,6 +9,7 @@ import pytest
 
 from chat_gateway.http_api.limits import HttpLimits
 from chat_gateway.http_api.problem import invalid_chat
+from chat_gateway.places import Places
 from tests.chat_gateway.http_api.serving import (
     CHAT,
     MESSAGES,
@@ -226,8 +227,7 @@ async def test_unknown_paths_and_methods_are_refused_in_the_same_words():
 async def test_a_full_gateway_refuses_new_work_and_takes_it_again_later():
     gate = asyncio.Event()
     pipeline = ScriptedPipeline([PROMPT_SAFE, gate])
-    limits = HttpLimits(max_concurrent_requests=1, retry_after_seconds=7)
-    async with running_gateway(pipeline=pipeline, limits=limits) as gateway:
+    async with running_gateway(pipeline=pipeline, places=Places(1)) as gateway:
         first = asyncio.create_task(gateway.post(json=CHAT))
         await pipeline.begun.wait()
         refused = await gateway.post(json=CHAT)
@@ -236,7 +236,7 @@ async def test_a_full_gateway_refuses_new_work_and_takes_it_again_later():
         await first
         later = await gateway.post(json=CHAT)
     assert refused.status_code == 429
-    assert refused.headers["retry-after"] == "7"
+    assert refused.headers["retry-after"] == "1"
     assert refused.json()["error"]["code"] == "too_busy"
     assert listed.status_code == 200
     assert later.status_code != 429

@@ -1,14 +1,22 @@
 """`POST /v1/moderations` through the real OpenAI client."""
 
+import asyncio
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import openai
 import pytest
 
+from chat_gateway.audit import AuditTrail, digest_of
 from chat_gateway.http_api.category_names import OPENAI_KEYS, CategoryNames
 from chat_gateway.http_api.limits import HttpLimits
 from chat_gateway.http_api.moderation_result import moderation_result
+from chat_gateway.metrics import Metrics
+from chat_gateway.observer import NullObserver
+from chat_gateway.observers import Observers
 from chat_gateway.policy import GatewayPolicy
+from chat_gateway.text_moderation import TextModeration
 from guard_service.moderation import (
     CategoryScore,
     DeadlineExceeded,
@@ -20,8 +28,10 @@ from guard_service.moderation import (
 )
 from guard_service.policy import default_policy
 from tests.chat_gateway.fakes import UNSAFE_PHRASE, FakeGuard, verdict
+from tests.chat_gateway.grpc_server.serving import until
 from tests.chat_gateway.http_api.serving import running_gateway
 
+KEY = b"a key of the right length"
 UNSAFE = f"I will {UNSAFE_PHRASE}"
 
 
@@ -164,3 +174,87 @@ async def test_the_policy_decides_which_policy_the_guard_uses():
             "/v1/moderations", json={"input": "a"}, headers={"x-guard-policy": "school"}
         )
     assert guard.calls[0].policy_id == "minors"
+
+
+def counted(metrics: Metrics, name: str, **labels: str) -> float | None:
+    return metrics.registry.get_sample_value(name, labels)
+
+
+async def test_every_text_leaves_a_record_without_the_text(tmp_path: Path):
+    path, metrics = tmp_path / "audit.jsonl", Metrics()
+    with AuditTrail(path, KEY, max_waiting=10, metrics=metrics) as trail:
+        async with running_gateway(observer=Observers([metrics, trail])) as gateway:
+            await gateway.post(
+                "/v1/moderations",
+                json={"input": ["Hello", UNSAFE]},
+                headers={"x-request-id": "mine"},
+            )
+
+    written = path.read_text(encoding="utf-8")
+    records = {each["action"]: each for each in map(json.loads, written.splitlines())}
+    assert {each["kind"] for each in records.values()} == {"moderation"}
+    assert {each["request_id"] for each in records.values()} == {"mine"}
+    assert records["passed"]["text_hmac_sha256"] == digest_of("Hello", KEY)
+    assert records["reported"]["verdict"]["categories"] == {"S9": 0.8}
+    assert UNSAFE not in written
+
+
+async def test_requests_are_counted_by_outcome_with_their_time_and_texts_by_verdict():
+    metrics = Metrics()
+    async with running_gateway(observer=metrics) as gateway:
+        await gateway.post("/v1/moderations", json={"input": ["Hello", UNSAFE]})
+
+    assert counted(metrics, "gateway_moderations_total", outcome="answered") == 1
+    assert counted(metrics, "gateway_moderation_seconds_count") == 1
+    assert counted(metrics, "gateway_moderated_texts_total", result="safe") == 1
+    assert counted(metrics, "gateway_moderated_texts_total", result="unsafe") == 1
+    assert counted(metrics, "gateway_requests_total", outcome="answered") == 0
+    assert counted(metrics, "gateway_blocks_total", phase="prompt", category="S9") == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (InvalidRequest("conversation.messages[0].content", "too long"), "refused"),
+        (Overloaded("full", 4), "busy"),
+        (NotReady("starting"), "guard_unavailable"),
+        (DeadlineExceeded("late"), "out_of_time"),
+    ],
+)
+async def test_a_request_without_a_verdict_is_counted_and_recorded_as_such(
+    error, outcome, tmp_path: Path
+):
+    path, metrics, guard = tmp_path / "audit.jsonl", Metrics(), FakeGuard(prompt_error=error)
+    with AuditTrail(path, KEY, max_waiting=10, metrics=metrics) as trail:
+        async with running_gateway(guard=guard, observer=Observers([metrics, trail])) as gateway:
+            await gateway.post("/v1/moderations", json={"input": "Hello"})
+
+    assert counted(metrics, "gateway_moderations_total", outcome=outcome) == 1
+    assert counted(metrics, "gateway_moderated_texts_total", result="none") == 1
+    [record] = map(json.loads, path.read_text(encoding="utf-8").splitlines())
+    assert (record["action"], record["reason"]) == ("blocked", type(error).__name__)
+    assert record["verdict"] is None
+
+
+async def test_a_client_that_leaves_is_counted():
+    metrics, guard = Metrics(), FakeGuard()
+    guard.hold()
+    async with running_gateway(guard=guard, observer=metrics) as gateway:
+        asking = asyncio.create_task(gateway.post("/v1/moderations", json={"input": "Hello"}))
+        await until(lambda: guard.calls)
+        asking.cancel()
+        await until(lambda: counted(metrics, "gateway_moderations_total", outcome="cancelled"))
+
+
+async def test_nothing_is_judged_while_it_must_be_recorded_and_cannot_be():
+    class Broken:
+        is_working = False
+
+    guard = FakeGuard()
+    moderation = TextModeration(guard, NullObserver(), Broken())
+    async with running_gateway(guard=guard, moderation=moderation) as gateway:
+        response = await gateway.post("/v1/moderations", json={"input": "Hello"})
+
+    assert response.status_code == 503
+    assert "audit_required" in response.json()["error"]["message"]
+    assert guard.calls == []

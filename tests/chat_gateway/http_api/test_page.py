@@ -1,6 +1,7 @@
 """The chat page in real Chromium, used with the keyboard."""
 
 import asyncio
+import re
 from contextlib import asynccontextmanager
 
 import pytest
@@ -127,12 +128,49 @@ async def test_text_still_held_is_visibly_pending(chromium):
     async with page_of(chromium, pipeline=pipeline) as seen:
         await type_and_send(seen.page, "Hello")
         held = seen.page.locator(".held")
-        await held.get_by_text("held until judged").wait_for()
         await seen.page.get_by_text("Judged so").wait_for()
         assert await seen.page.locator(".turn.assistant .chip").inner_text() == "Safe so far"
         gate.set()
         await seen.answered()
         assert await held.count() == 0
+
+
+class SlowToCheck(FakeGuard):
+    """Judges prompts at once and answers when released."""
+
+    async def moderate(self, conversation, **_):
+        return self.verdict_on(conversation)
+
+
+async def test_held_characters_are_counted_and_stand_in_their_place(chromium):
+    guard = SlowToCheck()
+    guard.hold()
+    async with page_of(
+        chromium, guard=guard, generator=ScriptedGenerator(answer("Well. " * 9))
+    ) as seen:
+        await type_and_send(seen.page, "Hello")
+        held, veil = seen.page.locator(".held"), seen.page.locator(".veil")
+        await held.get_by_text("54 characters held until judged").wait_for()
+        assert len(await veil.text_content()) == 54
+        assert await veil.get_attribute("aria-hidden") == "true"
+        assert "Well" not in await seen.page.locator(".turn.assistant").inner_text()
+        guard.release()
+        await seen.answered()
+        assert await held.count() == await veil.count() == 0
+        assert "Well. Well." in await seen.page.locator(".turn.assistant").inner_text()
+        delay = await seen.page.locator(".turn.assistant .delay").inner_text()
+    assert re.fullmatch(r"guard added [\d<.]+ m?s at the start, [\d<. ]+ m?s at the end", delay)
+    assert seen.complaints == []
+
+
+async def test_a_policy_that_holds_nothing_says_so(chromium):
+    policies = [GatewayPolicy(mode=Mode.ANNOTATE)]
+    async with page_of(chromium, policies=policies) as seen:
+        await type_and_send(seen.page, "Hello")
+        await seen.answered()
+        line = await seen.page.locator(".turn.assistant .verdict").inner_text()
+    assert "no delay added" in line
+    assert "guard added" not in line
 
 
 async def test_escape_stops_the_answer(chromium):

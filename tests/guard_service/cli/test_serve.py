@@ -1,42 +1,13 @@
 """`guard-service serve`: a server from its first log line to its exit status."""
 
-import json
 import signal
 import socket
-import subprocess
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 
-from tests.command import COMMAND, ROOT, run
-
-
-@contextmanager
-def serving(*arguments: str) -> Iterator[subprocess.Popen[str]]:
-    """A server process on the embedded model, killed at the end if it still runs."""
-    quick = ["--port", "0", "--metrics-port", "0", "--lame-duck-seconds", "0"]
-    process = subprocess.Popen(
-        [*COMMAND, "serve", "--log-format", "json", *quick, *arguments],
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-    )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-        process.stderr.close()
-
-
-def logged(process: subprocess.Popen[str], event: str) -> dict[str, object]:
-    """The next log line about `event`."""
-    for line in process.stderr:
-        if line.startswith("{") and (entry := json.loads(line))["event"] == event:
-            return entry
-    pytest.fail(f"the server ended before it logged '{event}'")
+from tests.command import logged, run, serving
+from tests.probing import probing
 
 
 @pytest.mark.embedded
@@ -56,7 +27,7 @@ def test_the_embedded_guard_is_served_asked_measured_and_stopped():
     assert safe.output.startswith("SAFE")
     assert unsafe.output.startswith("UNSAFE")
     assert "fool it" in unsafe.output
-    assert 'guard_verdicts_total{result="unsafe"}' in metrics
+    assert 'guard_verdicts_total{phase="prompt",result="unsafe"}' in metrics
 
 
 @pytest.mark.embedded
@@ -65,7 +36,27 @@ def test_a_signal_while_the_model_loads_ends_the_process_at_once():
         logged(process, "starting")
         process.send_signal(signal.SIGTERM)
 
-        assert process.wait(timeout=60) != 0
+        assert process.wait(timeout=60) == 128 + signal.SIGTERM
+
+
+@pytest.mark.embedded
+def test_a_server_is_probed_while_it_loads_serves_and_drains():
+    with serving("--health-port", "0", "--lame-duck-seconds", "600") as process:
+        port = logged(process, "starting")["health_port"]
+        with probing(port) as prober:
+            loading = prober.all()
+            logged(process, "model loaded")  # so it was not before
+            logged(process, "ready")
+            ready = prober.all()
+            process.send_signal(signal.SIGTERM)
+            assert prober.hears("ready", serving=False)
+            draining = prober.all()
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=60)
+
+    assert loading == {"live": True, "ready": False, "": False}
+    assert ready == {"live": True, "ready": True, "": True}
+    assert draining == {"live": True, "ready": False, "": False}
 
 
 def test_a_metrics_port_in_use_is_one_line():
@@ -77,10 +68,11 @@ def test_a_metrics_port_in_use_is_one_line():
     assert finished.one_line.startswith(f"cannot serve metrics on 127.0.0.1:{port}")
 
 
-def test_a_port_in_use_is_one_line_before_any_model_is_loaded():
+@pytest.mark.parametrize("flag", ["--port", "--health-port"])
+def test_a_port_in_use_is_one_line_before_any_model_is_loaded(flag: str):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        finished = run("serve", "--port", str(port), "--metrics-port", "none")
+        finished = run("serve", "--port", "0", "--metrics-port", "none", flag, str(port))
 
     assert finished.status == 78
     assert finished.one_line == f"cannot listen on 127.0.0.1:{port}: Address already in use"

@@ -28,6 +28,7 @@ async def test_a_drain_answers_everything_accepted():
         await until(lambda: service.server._door.num_inside == 50)
         draining = asyncio.create_task(service.server.drain())
         await until(lambda: service.server._door._refusal is not None)
+        said = service.counted("guard_draining"), service.counted("guard_ready")
         late = service.stub.Moderate(asking("late"))
         code = await late.code()
         service.engine.release()
@@ -36,6 +37,7 @@ async def test_a_drain_answers_everything_accepted():
 
     assert code is grpc.StatusCode.UNAVAILABLE
     assert len(responses) == 50
+    assert said == (1, 0)
     assert service.server.is_drained
     assert not any("late" in text for text in service.engine.texts)
 

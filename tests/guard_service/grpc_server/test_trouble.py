@@ -31,6 +31,10 @@ async def test_a_full_queue_refuses_new_work_and_says_when_to_come_back():
         queued = asyncio.create_task(_moderate(service, "second"))
         await until(lambda: service.batcher.num_queued_items == 1)
         error = await failure_of(service.stub.Moderate(asking("third")))
+        waiting, allowed = (
+            service.counted(f"guard_queue_{name}") for name in ("items", "max_items")
+        )
+        stuck_seconds = service.counted("guard_seconds_since_progress")
         service.engine.release()
         await asyncio.gather(running, queued)
 
@@ -38,13 +42,16 @@ async def test_a_full_queue_refuses_new_work_and_says_when_to_come_back():
     assert "(max_queue_items 1" in str(error.details())
     assert int(dict(error.trailing_metadata())["grpc-retry-pushback-ms"]) >= 1000
     assert service.counted("guard_dropped_total", reason="shed") == 1
+    assert (waiting, allowed) == (1, 1)
+    assert stuck_seconds > 0
+    assert service.counted("guard_seconds_since_progress") == 0
 
 
 async def test_work_that_expires_in_the_queue_never_reaches_the_model():
     async with running_server() as service:
         running = await occupy(service)
         errors = await asyncio.gather(
-            *(failure_of(service.stub.Moderate(asking("late"), timeout=0.05)) for _ in range(10))
+            *(failure_of(service.stub.Moderate(asking("late"), timeout=1.0)) for _ in range(10))
         )
         await until(lambda: service.batcher.num_queued_items == 0)
         service.engine.release()

@@ -1,0 +1,1 @@
+"""Generated code of the messages Envoy and its external processors exchange."""

@@ -1,0 +1,7 @@
+"""Model files on disk: which may be there, what they must hold, and how they get there."""
+
+from guard_service.weights.download import download
+from guard_service.weights.manifest import Manifest, manifest_of, read_manifest
+from guard_service.weights.names import ALLOWED_FILES
+
+__all__ = ["ALLOWED_FILES", "Manifest", "download", "manifest_of", "read_manifest"]
