@@ -24,11 +24,13 @@ from chat_gateway.decision_log import DecisionLog
 from chat_gateway.metrics import Metrics
 from chat_gateway.observers import Observers
 from chat_gateway.pipeline import ChatPipeline
+from chat_gateway.places import Places
 from chat_gateway.policy import Checkpoints, GatewayPolicy, Mode
 from chat_gateway.serving import running
-from chat_gateway.settings import load
+from chat_gateway.settings import GatewaySettings, load
+from chat_gateway.text_moderation import TextModeration
 from chat_gateway.token_limit import TokenLimit
-from guard_service.client import GuardClient
+from chat_gateway.tracing.switch import read_tracing
 from guard_service.limits import Limits
 from guard_service.logs import configure_logs
 from guard_service.moderation import (
@@ -162,9 +164,13 @@ class PacedGenerator:
 
 
 class StandInProcess:
-    """Starts on entering, on a free port, and answers then; ends on leaving."""
+    """Starts on entering, on a free port, and answers then; ends on leaving.
 
-    def __init__(self) -> None:
+    Further settings are given as environment variables.
+    """
+
+    def __init__(self, **variables: str) -> None:
+        self._variables = variables
         self._process: subprocess.Popen[str] | None = None
         self.port = 0
 
@@ -174,6 +180,7 @@ class StandInProcess:
             stdout=subprocess.PIPE,
             stdin=subprocess.PIPE,
             text=True,
+            env={**os.environ, **self._variables},
         )
         self.port = int(cast("Any", self._process.stdout).readline())
         return self
@@ -207,14 +214,27 @@ def chat_body(tokens: int, seconds: float, *, stream: bool) -> Mapping[str, Any]
 
 async def _serve() -> None:
     """Serve until the input ends."""
-    settings, metrics = load({"port": 0, "grpc_port": "none"}), Metrics()
-    generator = TokenLimit(PacedGenerator(), settings.max_tokens)
+    settings = load({"port": 0, "grpc_port": "none"})
+    tracing = read_tracing(settings)
+    configure_logs("json", "info", tracing.log_processors)  # a line per request, as in service
+    metrics = Metrics(exemplar=tracing.exemplar)
+    generator = TokenLimit(tracing.generator(PacedGenerator(), None), settings.max_tokens)
+    guard = tracing.guard(InstantGuard())
+    observer = Observers([metrics, DecisionLog(), *tracing.chat_observers()])
     gateway = Gateway(
-        pipeline=ChatPipeline(InstantGuard(), generator, Observers([metrics, DecisionLog()])),
+        pipeline=tracing.pipeline(ChatPipeline(guard, generator, observer)),
+        moderation=TextModeration(guard, observer),
+        places=Places(settings.max_concurrent_requests),
         generator=generator,
-        guard=cast("GuardClient", InstantGuard()),
+        guard=guard,
         policies=Policies(by_id=POLICIES, default_id="strict", selectable=frozenset(POLICIES)),
+        tracing=tracing,
     )
+    with tracing.exporting(metrics.spans_ended):
+        await _answer(gateway, settings, metrics)
+
+
+async def _answer(gateway: Gateway, settings: GatewaySettings, metrics: Metrics) -> None:
     async with running(gateway, settings, metrics) as front:
         sys.stdout.write(f"{front.http_port}\n")
         sys.stdout.flush()
@@ -223,5 +243,4 @@ async def _serve() -> None:
 
 if __name__ == "__main__":
     with Path(os.devnull).open("w") as nowhere, redirect_stderr(nowhere):
-        configure_logs("json", "info")  # a line per request, as in service
         asyncio.run(_serve())

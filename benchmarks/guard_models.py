@@ -1,6 +1,6 @@
 """The models that benchmarks run on."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -18,8 +18,16 @@ from guard_service.engine.transformers_engine import TransformersEngine
 from guard_service.observer import NullObserver
 from guard_service.prompt_formats import FORMATS
 from guard_service.settings import ModelSettings, load
+from tests.models import SMOLLM2_135M, Shape, llama_guard_2_tokenizer, random_llama
 
 FORMAT = FORMATS["llama-guard-2"]
+LLAMA3_VOCABULARY = 128_256
+
+RANDOM_SHAPES = {
+    "random 135M": replace(SMOLLM2_135M, vocabulary=LLAMA3_VOCABULARY),
+    "random 12M": Shape(hidden=384, layers=8, heads=6, kv_heads=2, head_dim=64, mlp=1024),
+}
+"""Llamas with the Llama 3 vocabulary, named by the parameters of their layers or nearly so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +56,7 @@ def embedded_folder() -> Path:
 
 def embedded_engine() -> TransformersEngine:
     """The embedded guard, loaded as the service loads it; call `use_threads` after it."""
-    spec = ModelSpec(
-        model=str(embedded_folder()),
-        adapter=ADAPTER,
-        device="cpu",
-        dtype="float32",
-        num_threads=torch.get_num_threads(),
-    )
-    return load_engine(spec, FORMAT, NullObserver())
+    return _engine(embedded_folder(), ADAPTER)
 
 
 def embedded_plain() -> PlainModel:
@@ -64,3 +65,23 @@ def embedded_plain() -> PlainModel:
     base = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     model = PeftModel.from_pretrained(base, ADAPTER).merge_and_unload().eval()
     return PlainModel(model, AutoTokenizer.from_pretrained(folder))
+
+
+def random_pair(shape: Shape, scratch: Path) -> tuple[TransformersEngine, PlainModel]:
+    """A Llama of this shape whose answers mean nothing, for speed alone: engine and plain."""
+    tokenizer = llama_guard_2_tokenizer()
+    model = random_llama(1, shape)
+    model.save_pretrained(scratch)
+    tokenizer.save_pretrained(scratch)
+    return _engine(scratch, None), PlainModel(model, tokenizer)
+
+
+def _engine(folder: Path, adapter: Path | None) -> TransformersEngine:
+    spec = ModelSpec(
+        model=str(folder),
+        adapter=adapter,
+        device="cpu",
+        dtype="float32",
+        num_threads=torch.get_num_threads(),
+    )
+    return load_engine(spec, FORMAT, NullObserver())

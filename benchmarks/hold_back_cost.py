@@ -3,7 +3,7 @@
 Labelled answers are played at a stated speed, on a virtual clock on which every check takes a
 stated time, through the real pipeline with the embedded guard. Told for each setting: how long the
 first text is delayed, how much of unsafe answers gets out, and how many tokens the guard reads,
-against sending it the whole text for every check.
+against sending it the whole text for every check. `benchmarks.hold_back_chart` draws the result.
 """
 
 import asyncio
@@ -17,10 +17,11 @@ from statistics import median
 from typing import Annotated, Any
 
 import typer
-from matplotlib.figure import Figure
 from rich.progress import track
+from transformers import AutoTokenizer
 
-from benchmarks.guard_models import FORMAT, embedded_engine
+from benchmarks.guard_models import FORMAT, embedded_engine, embedded_folder
+from benchmarks.prefill_tokens import num_answer_tokens
 from benchmarks.report import Output, Quick, Threads, show, use_threads, write
 from chat_gateway.chat import ChatMessage, ChatRequest, Judged, TextDelta
 from chat_gateway.observer import NullObserver
@@ -29,6 +30,7 @@ from chat_gateway.policy import Checkpoints, GatewayPolicy, Mode
 from guard_service.decision import decide
 from guard_service.engine.protocol import Judgement, Session
 from guard_service.engine.transformers_engine import TransformersEngine
+from guard_service.engine.vocabulary import Vocabulary
 from guard_service.moderation import Conversation, Role, Verdict
 from guard_service.policy import default_policy
 from tests.chat_gateway.fakes import (
@@ -75,6 +77,7 @@ class EngineGuard(FakeGuard):
 
     engine: TransformersEngine = field(kw_only=True)
     session: Session = field(kw_only=True)
+    num_answer_tokens: int = field(kw_only=True)
     num_new_tokens: int = 0
     num_resent_tokens: int = 0
 
@@ -90,7 +93,7 @@ class EngineGuard(FakeGuard):
         if isinstance(scores, Exception):
             raise scores
         whole = len(segments.prefix) + len(segments.body) + len(segments.suffix)
-        self.num_new_tokens += whole - scores.num_cached_tokens
+        self.num_new_tokens += whole - scores.num_cached_tokens + self.num_answer_tokens
         self.num_resent_tokens += whole
         decision = decide(scores, POLICY)
         return replace(
@@ -116,17 +119,18 @@ class Played:
 
 
 def read_rows(path: Path, num_each: int, min_characters: int) -> list[Row]:
-    """The first answers of each label that are long enough to be held in parts."""
+    """Answers of each label that are long enough to be held in parts, from all over the file."""
     found: dict[str, list[Row]] = {"safe": [], "unsafe": []}
     with gzip.open(path, "rt", encoding="utf-8") as lines:
         for each in map(json.loads, lines):
             text = each["messages"][-1]["content"]
-            enough = len(found[each["label"]]) >= num_each
-            if each["role"] != "agent" or len(text) < min_characters or enough:
+            if each["role"] != "agent" or len(text) < min_characters:
                 continue
             before = tuple(ChatMessage(Role(m["role"]), m["content"]) for m in each["messages"])
             found[each["label"]].append(Row(before[:-1], text, each["label"] == "unsafe"))
-    return [*found["safe"], *found["unsafe"]]
+    return [
+        row for rows in found.values() for row in rows[:: max(1, len(rows) // num_each)][:num_each]
+    ]
 
 
 async def play(
@@ -136,6 +140,7 @@ async def play(
     *,
     tokens_per_second: float,
     check_seconds: float,
+    num_answer_tokens: int,
 ) -> Played:
     """Send one answer through the pipeline at the generator's speed."""
     pause = Stall(1 / tokens_per_second)
@@ -143,7 +148,12 @@ async def play(
         step for each in answer(row.answer, piece=CHARACTERS_PER_TOKEN) for step in (pause, each)
     ]
     session = engine.open_session()
-    guard = EngineGuard(engine=engine, session=session, check_seconds=check_seconds)
+    guard = EngineGuard(
+        engine=engine,
+        session=session,
+        num_answer_tokens=num_answer_tokens,
+        check_seconds=check_seconds,
+    )
     pipeline = ChatPipeline(guard, ScriptedGenerator(script), NullObserver())
     request = ChatRequest(row.messages, "scripted")
     first_text: float | None = None
@@ -181,21 +191,6 @@ def summary(name: str, played: Sequence[Played]) -> dict[str, Any]:
     }
 
 
-def plot(rows: Sequence[dict[str, Any]], path: Path) -> None:
-    """Unsafe characters that got out against the delay of the first text."""
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
-    axes = figure.subplots()
-    for row in rows:
-        point = (row["first text later s"], row["unsafe characters out %"])
-        axes.plot(*point, "o")
-        axes.annotate(row["checkpoints"], point, xytext=(6, 6), textcoords="offset points")
-    axes.set_xlabel("first text later by (median, seconds)")
-    axes.set_ylabel("characters of unsafe answers released, %")
-    axes.set_ylim(0, 105)
-    axes.margins(x=0.25)
-    figure.savefig(path, dpi=120)
-
-
 def main(
     data: Annotated[Path, typer.Argument(help="Gzipped JSON lines of labelled answers.")],
     *,
@@ -203,7 +198,6 @@ def main(
     min_characters: int = 400,
     tokens_per_second: float = 50.0,
     check_seconds: float = 0.05,
-    chart: Annotated[Path | None, typer.Option(help="Where to draw the chart.")] = None,
     threads: Threads = 0,
     quick: Quick = False,
     output: Output = None,
@@ -212,6 +206,8 @@ def main(
     engine = embedded_engine()
     use_threads(threads)
     engine.prepare(len(POLICY.categories))
+    tokenizer = AutoTokenizer.from_pretrained(embedded_folder())
+    vocabulary = Vocabulary.from_pretrained_tokenizer(tokenizer)
     rows = read_rows(data, 2 if quick else num_each, min_characters)
     lines = []
     for name, policy in SETTINGS.items():
@@ -223,6 +219,7 @@ def main(
                     policy,
                     tokens_per_second=tokens_per_second,
                     check_seconds=check_seconds,
+                    num_answer_tokens=num_answer_tokens(vocabulary, POLICY),
                 )
             )
             for row in track(rows, name)
@@ -231,9 +228,14 @@ def main(
     show(
         f"{len(rows)} answers at {tokens_per_second:g} tokens/s, {check_seconds:g} s a check", lines
     )
-    write("hold_back_cost", {"answers": len(rows), "rows": lines}, quick=quick, output=output)
-    if chart is not None:
-        plot(lines, chart)
+    results = {
+        "safe answers": sum(not row.unsafe for row in rows),
+        "unsafe answers": sum(row.unsafe for row in rows),
+        "tokens per second": tokens_per_second,
+        "seconds per check": check_seconds,
+        "rows": lines,
+    }
+    write("hold_back_cost", results, quick=quick, output=output)
 
 
 if __name__ == "__main__":

@@ -82,7 +82,9 @@ def engine_judge(engine: TransformersEngine) -> Judge:
     return judge
 
 
-def generate_judge(plain: PlainModel, *, padded: bool) -> Judge:
+def generate_judge(
+    plain: PlainModel, *, padded: bool, max_new_tokens: int = MAX_NEW_TOKENS
+) -> Judge:
     """`generate`, one prompt at a time or all at once behind padding on the left."""
 
     @torch.inference_mode()
@@ -92,7 +94,7 @@ def generate_judge(plain: PlainModel, *, padded: bool) -> Judge:
             inputs = plain.tokenizer(group, return_tensors="pt", padding=padded)
             plain.model.generate(
                 **inputs,
-                max_new_tokens=MAX_NEW_TOKENS,
+                max_new_tokens=max_new_tokens,
                 do_sample=False,
                 pad_token_id=plain.tokenizer.pad_token_id,
             )
