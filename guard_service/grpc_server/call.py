@@ -46,7 +46,7 @@ class Call:
             self._finish(grpc.StatusCode.OK)
         elif isinstance(error, grpc.aio.AbortError):
             self._finish(self._context.code())
-        elif isinstance(error, asyncio.CancelledError | GeneratorExit) and self._is_over():
+        elif self._is_over(error):
             self._finish(self._reason_it_is_over())
         else:
             await self._abort(error)
@@ -61,10 +61,15 @@ class Call:
             raise grpc.aio.AbortError from None
         await self._context.abort(status.code, status.message, status.trailers(request_id()))
 
-    def _is_over(self) -> bool:
+    def _is_over(self, error: BaseException) -> bool:
         """Whether gRPC ended the RPC; a stray cancellation inside the service does not."""
+        if isinstance(error, GeneratorExit):
+            # gRPC no longer asks for responses. It may say so before its context is done.
+            return True
         task = asyncio.current_task()
-        return self._context.done() or (task is not None and task.cancelling() > 0)
+        return isinstance(error, asyncio.CancelledError) and (
+            self._context.done() or (task is not None and task.cancelling() > 0)
+        )
 
     def _reason_it_is_over(self) -> grpc.StatusCode:
         if seconds_left(self._context) == 0:

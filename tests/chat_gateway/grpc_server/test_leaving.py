@@ -1,0 +1,29 @@
+"""Clients that leave a stream at any moment: that is their right, and no fault of the gateway."""
+
+import asyncio
+import random
+
+from chat_gateway.v1 import chat_pb2_grpc
+from tests.chat_gateway.fakes import FakeGuard, ScriptedGenerator, answer
+from tests.chat_gateway.grpc_server.serving import asking_stream, running
+
+NUM_CLIENTS = 400
+
+
+async def _leave_a_stream(stub: "chat_pb2_grpc.ChatServiceAsyncStub", luck: random.Random) -> None:
+    call = stub.ChatStream(asking_stream())
+    for _ in range(luck.randrange(3)):
+        await call.read()
+    await asyncio.sleep(luck.choice((0, 0.0005, 0.001, 0.002)))
+    call.cancel()
+
+
+async def test_a_client_that_leaves_a_stream_is_no_fault():
+    luck = random.Random(7)
+    generator = ScriptedGenerator(answer("The fox ran on and on. " * 40))
+    async with running(FakeGuard(), generator) as gateway:
+        for _ in range(NUM_CLIENTS // 8):
+            await asyncio.gather(*(_leave_a_stream(gateway.stub, luck) for _ in range(8)))
+
+    assert gateway.counted("ChatStream", "CANCELLED") > NUM_CLIENTS / 4
+    assert not gateway.counted("ChatStream", "INTERNAL")
