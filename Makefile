@@ -13,16 +13,21 @@ ifeq ($(TORCH),cpu)
 VENV := .venv
 CONSTRAINTS := -c constraints/cpu.txt
 IMAGE_TORCH := cpu
+GUARD_VARIANT :=
 else ifeq ($(TORCH),gpu)
 VENV := .venv-gpu
 CONSTRAINTS :=
 IMAGE_TORCH := cuda
+GUARD_VARIANT := -cuda
 else
 $(error TORCH is '$(TORCH)'; allowed: cpu, gpu)
 endif
 
 BIN := $(VENV)/bin
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+# The gateway of `make image` holds no PyTorch, so its tag is the same either way.
+GUARD_IMAGE := guard-service:$(VERSION)$(GUARD_VARIANT)
+GATEWAY_IMAGE := chat-gateway:$(VERSION)
 IMAGE := $(DOCKER) build -f deploy/Dockerfile --build-arg TORCH=$(IMAGE_TORCH) \
     --build-arg VERSION=$(VERSION) $(IMAGE_ARGS)
 PIN := UV_CUSTOM_COMPILE_COMMAND='make image-pins' $(UV) pip compile --generate-hashes \
@@ -31,10 +36,10 @@ TOOLS := .venv-tools
 PIP := $(BIN)/python -m pip install --disable-pip-version-check $(CONSTRAINTS)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format proto deploy-check image sbom images-test image-pins
+.PHONY: help run test lint format proto deploy-check image image-embedded sbom images-test image-pins
 
 help:  ## Show what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(VENV)/.installed  ## Start guard and gateway on the embedded models (fetched once)
 	$(BIN)/chat-gateway demo $(ARGS)
@@ -61,14 +66,19 @@ proto: $(VENV)/.installed-dev  ## Generate the protobuf code anew
 	$(BIN)/python proto/generate.py
 
 image:  ## Build the images of guard and gateway (IMAGE_ARGS: more for the builder)
-	$(IMAGE) --target guard -t guard-service:$(VERSION) .
-	$(IMAGE) --target gateway -t chat-gateway:$(VERSION) .
+	$(IMAGE) --target guard -t $(GUARD_IMAGE) .
+	$(IMAGE) --target gateway -t $(GATEWAY_IMAGE) .
+
+image-embedded:  ## Build both with the embedded models in them, for a CPU
+	$(if $(GUARD_VARIANT),$(error the embedded models run on a CPU: without TORCH=gpu))
+	$(IMAGE) --target guard-embedded -t guard-service:$(VERSION)-embedded .
+	$(IMAGE) --target gateway-embedded -t chat-gateway:$(VERSION)-embedded .
 
 sbom:  ## Write what the images hold to build/sbom, in CycloneDX
 	mkdir -p build/sbom
-	for image in guard-service chat-gateway; do \
-	    id=$$($(DOCKER) create $$image:$(VERSION)) && \
-	    $(DOCKER) cp $$id:/usr/share/sbom/python.cdx.json build/sbom/$$image.cdx.json && \
+	for image in $(GUARD_IMAGE) $(GATEWAY_IMAGE); do \
+	    id=$$($(DOCKER) create $$image) && \
+	    $(DOCKER) cp $$id:/usr/share/sbom/python.cdx.json build/sbom/$${image%%:*}.cdx.json && \
 	    $(DOCKER) rm $$id || exit 1; \
 	done
 
