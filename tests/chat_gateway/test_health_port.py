@@ -76,7 +76,7 @@ async def test_a_draining_gateway_says_so_at_once(monkeypatch: pytest.MonkeyPatc
 
 
 async def test_an_event_loop_that_is_stuck_for_long_ends_liveness_until_it_turns_again():
-    with opened(stall_seconds=0.2) as (port, prober):
+    with opened(stall_seconds=3) as (port, prober):
         async with fronted(FakeGuard(), port) as (_, _, metrics):
             await until_ready(metrics)
             assert prober.hears("live", serving=False)

@@ -111,7 +111,7 @@ async def test_a_guard_is_probed_while_its_event_loop_stands_still():
 
 
 async def test_a_guard_whose_event_loop_is_stuck_for_long_is_not_live_until_it_turns_again():
-    with opened(stall_seconds=0.2) as (port, prober):
+    with opened(stall_seconds=3) as (port, prober):
         async with running_server(health_port=port) as service:
             assert prober.hears("live", serving=False)
             assert prober.all() == STUCK

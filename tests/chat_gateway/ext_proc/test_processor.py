@@ -237,7 +237,7 @@ async def test_a_draining_processor_turns_exchanges_away_with_an_error():
 
 
 async def test_out_of_time_the_answer_says_so_and_the_stream_stays():
-    async with processing(seconds=0.5) as (_, _, channel):
+    async with processing(seconds=3) as (_, _, channel):
         talk = Talk(channel)
         await forwarded(talk)
         answer = (await talk.order()).immediate_response

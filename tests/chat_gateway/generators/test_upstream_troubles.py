@@ -163,7 +163,7 @@ async def test_an_endless_event_is_given_up(separator: bytes):
 
 
 async def test_a_silent_server_costs_the_patience_for_a_first_byte():
-    patience = Patience(first_byte_seconds=0.05)
+    patience = Patience(first_byte_seconds=2)
     async with generator_on(silent, patience=patience) as (generator, upstream):
         _, error = await heard(generator)
         await asyncio.wait_for(upstream.left.wait(), 30)
@@ -181,7 +181,7 @@ async def test_a_server_silent_after_its_headers_costs_the_same_patience():
 
 
 async def test_a_server_that_stalls_in_an_answer_costs_the_patience_between_chunks():
-    patience = Patience(first_byte_seconds=3600, between_chunks_seconds=0.05)
+    patience = Patience(first_byte_seconds=3600, between_chunks_seconds=2)
     async with generator_on(stalling("Hi"), patience=patience) as (generator, _):
         text, error = await heard(generator)
 
@@ -192,7 +192,7 @@ async def test_a_server_that_stalls_in_an_answer_costs_the_patience_between_chun
 @pytest.mark.parametrize("script", [silent, stalling("Hi"), endless], ids=str)
 async def test_the_deadline_ends_any_answer(script: Script):
     async with generator_on(script, max_answer_bytes=2**40) as (generator, upstream):
-        _, error = await heard(generator, seconds=0.3)
+        _, error = await heard(generator, seconds=2)
         await asyncio.wait_for(upstream.left.wait(), 30)
 
     assert type(error) is OutOfTime
@@ -292,7 +292,7 @@ async def test_a_server_that_accepts_nobody_costs_the_patience_to_connect():
         generator = OpenAIGenerator(
             base_url=f"http://127.0.0.1:{port}",
             models=("stub",),
-            patience=Patience(connect_seconds=0.05),
+            patience=Patience(connect_seconds=0.3),
         )
         _, error = await heard(generator)
         await generator.close()
@@ -303,7 +303,7 @@ async def test_a_server_that_accepts_nobody_costs_the_patience_to_connect():
 
 
 async def test_more_requests_than_connections_are_turned_away():
-    patience = Patience(connect_seconds=0.2)
+    patience = Patience(connect_seconds=2)
     async with generator_on(stalling(), patience=patience, max_connections=1) as (generator, up):
         first = asyncio.create_task(heard(generator))
         await asyncio.wait_for(up.reached.wait(), 30)

@@ -219,7 +219,7 @@ async def test_the_callers_deadline_goes_on_to_the_model():
     generator = ScriptedGenerator([Stall(3600.0)])
     async with running(FakeGuard(), generator, max_chat_seconds=3600.0) as gateway:
         with pytest.raises(grpc.aio.AioRpcError) as failure:
-            await gateway.stub.Chat(asking(), timeout=0.5)
+            await gateway.stub.Chat(asking(), timeout=2)
         await until(lambda: generator.closed)
 
     loop_now = asyncio.get_running_loop().time()

@@ -38,7 +38,7 @@ BODIES = [
 
 @pytest.fixture(scope="module")
 def limits():
-    return HttpLimits(max_body_bytes=200_000, max_messages=5, max_choices=4, max_body_seconds=0.5)
+    return HttpLimits(max_body_bytes=200_000, max_messages=5, max_choices=4, max_body_seconds=3)
 
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/moderations"])

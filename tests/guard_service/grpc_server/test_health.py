@@ -88,7 +88,7 @@ async def test_an_idle_service_stays_live():
 
 
 async def test_watchers_hear_of_the_drain_before_the_lame_duck_time_is_over():
-    async with running_server(options=replace(QUICK, lame_duck_seconds=0.3)) as service:
+    async with running_server(options=replace(QUICK, lame_duck_seconds=2)) as service:
         watching = health_pb2_grpc.HealthStub(service.channel).Watch(
             health_pb2.HealthCheckRequest(service=READY)
         )

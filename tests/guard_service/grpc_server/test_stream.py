@@ -127,7 +127,7 @@ async def test_a_stream_at_fault_is_told_its_field(
 async def test_an_idle_stream_is_closed(
     requests: list[guard_pb2.ModerateStreamRequest], code: grpc.StatusCode
 ):
-    options = replace(QUICK, stream_idle_seconds=0.05)
+    options = replace(QUICK, stream_idle_seconds=1)
     async with running_server(options=options) as service:
         call = service.stub.ModerateStream()
         for request in requests:
