@@ -3,7 +3,7 @@
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 
 import structlog
 import uvicorn
@@ -70,7 +70,7 @@ class Front:
         self.grpc: ChatServer | None = grpc_server(gateway, settings, metrics)
         self._readiness = Readiness(gateway, metrics, health_port, self._tell_callers)
         self._tasks: list[asyncio.Task[None]] = []
-        self.is_drained = False
+        self._http_finished = False
         metrics.show_request_limit(settings.max_concurrent_requests)
         metrics.show_policies(gateway.policies.by_id.values())
 
@@ -79,6 +79,11 @@ class Front:
         """The port that was bound."""
         port: int = self._listening.getsockname()[1]
         return port
+
+    @property
+    def is_drained(self) -> bool:
+        """Whether everything accepted was answered within the drain time."""
+        return self._http_finished and (self.grpc is None or self.grpc.is_drained)
 
     def start(self) -> None:
         """Answer HTTP, and keep saying whether an answer can be expected."""
@@ -102,23 +107,23 @@ class Front:
         self._errors()
 
     async def drain(self) -> None:
-        """Say not ready, go on for the lame-duck time, then refuse new work and finish the rest.
-
-        `is_drained` tells whether everything accepted was answered within the drain time.
-        """
+        """Say not ready, go on for the lame-duck time, then refuse new work and finish the rest."""
         _log.info("draining", num_http_requests=self._door.num_inside)
         self._door.leave()
         await self._readiness.leave()
         await asyncio.sleep(self._settings.lame_duck_seconds)
         self._door.close()
-        try:
-            async with asyncio.timeout(self._settings.drain_seconds):
-                await asyncio.gather(self._finish_grpc(), self._door.emptied())
-        except TimeoutError:
+        await asyncio.gather(self._finish_http(), self._finish_grpc())
+        if self.is_drained:
+            _log.info("drained")
+        else:
             _log.error("drain time is over", num_http_requests=self._door.num_inside)
-            return
-        self.is_drained = True
-        _log.info("drained")
+
+    async def _finish_http(self) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._settings.drain_seconds):
+                await self._door.emptied()
+                self._http_finished = True
 
     async def _finish_grpc(self) -> None:
         if self.grpc is not None:

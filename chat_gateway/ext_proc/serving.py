@@ -48,10 +48,8 @@ async def serve(
             try:
                 if await is_first(_broken(tasks), told_to_stop.wait()):
                     return EXIT_UNFINISHED
-                draining = _drain(server, readiness, settings)
-                if await is_first(told_again.wait(), draining) or server.num_inside:
-                    return EXIT_UNFINISHED
-                return EXIT_DRAINED
+                await is_first(told_again.wait(), _drain(server, readiness, settings))
+                return EXIT_DRAINED if server.is_drained else EXIT_UNFINISHED
             finally:
                 for task in tasks:
                     task.cancel()
@@ -70,7 +68,10 @@ async def _drain(server: ProcessorServer, readiness: Readiness, settings: ExtPro
     await readiness.leave()
     await asyncio.sleep(settings.lame_duck_seconds)
     await server.drain(settings.drain_seconds)
-    _log.info("drained" if server.num_inside == 0 else "drain time is over")
+    if server.is_drained:
+        _log.info("drained")
+    else:
+        _log.error("drain time is over")
 
 
 def _server(gateway: Gateway, settings: ExtProcSettings, metrics: Metrics) -> ProcessorServer:

@@ -23,6 +23,7 @@ class DrainingServer:
 
     def __init__(self, server: grpc.aio.Server, door: Door, *, host: str, port: int) -> None:
         self.port = port
+        self.is_drained = False
         self._server = server
         self._door = door
         self._host = host
@@ -59,12 +60,14 @@ class DrainingServer:
     async def drain(self, seconds: float) -> None:
         """Refuse new RPCs with `UNAVAILABLE`; wait this long for the rest, then end it.
 
-        gRPC's own stop comes last: it would cancel an RPC that arrives at the same moment.
+        `is_drained` tells whether the rest was finished, none of it cut off. gRPC's own stop comes
+        last: it would cancel an RPC that arrives at the same moment.
         """
         self._door.close()
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._door.emptied()
+                self.is_drained = True
         await self._server.stop(grace=None)
 
     def _bind(self) -> None:

@@ -21,6 +21,7 @@ from chat_gateway.places import Places
 from chat_gateway.policy import GatewayPolicy
 from chat_gateway.text_moderation import TextModeration
 from tests.chat_gateway.fakes import UNSAFE_PHRASE, FakeGuard
+from tests.serving import until
 
 PATIENCE = 60.0
 CHAT_PATH = "/v1/chat/completions"
@@ -215,6 +216,8 @@ async def test_out_of_drain_time_the_stream_ends_in_an_error():
         await server.drain(0.1)
 
         assert await talk.code() is not grpc.StatusCode.OK
+        await until(lambda: server.num_inside == 0)  # cut off, which is not finished
+    assert not server.is_drained
 
 
 async def test_a_draining_processor_turns_exchanges_away_with_an_error():
@@ -234,6 +237,7 @@ async def test_a_draining_processor_turns_exchanges_away_with_an_error():
 
     assert code is grpc.StatusCode.UNAVAILABLE
     assert await inside.call.code() is grpc.StatusCode.OK
+    assert server.is_drained
 
 
 async def test_out_of_time_the_answer_says_so_and_the_stream_stays():

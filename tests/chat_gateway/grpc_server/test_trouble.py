@@ -180,6 +180,21 @@ async def test_a_draining_server_finishes_what_it_accepted_and_takes_no_more():
 
     assert failure.value.code() is grpc.StatusCode.UNAVAILABLE
     assert response.choices[0].content == "Fine."
+    assert gateway.server.is_drained
+
+
+async def test_what_a_drain_cuts_off_is_not_finished():
+    guard = FakeGuard()
+    guard.hold()
+    async with running(guard, ScriptedGenerator(answer("Fine."))) as gateway:
+        accepted = asyncio.ensure_future(gateway.stub.Chat(asking()))
+        await until(lambda: guard.calls)
+        await gateway.server.drain(0.1)
+        with pytest.raises(grpc.aio.AioRpcError):
+            await accepted
+        await until(lambda: gateway.server.num_inside == 0)
+
+    assert not gateway.server.is_drained
 
 
 def test_every_error_of_the_tree_has_a_status():
