@@ -49,6 +49,7 @@ def require_variety(expected: list[ReferenceVerdict]) -> None:
 
 @pytest.mark.slow
 @pytest.mark.embedded
+@pytest.mark.timeout(1200)
 async def test_the_embedded_guard_is_judged_as_transformers_judges_it():
     folder = ensure(load(ModelSettings).cache_dir)
     conversations = list(everyday_conversations(3, NUM_EMBEDDED))
