@@ -94,6 +94,9 @@ def _chart(panel: Panel) -> Any:
         .placement(options.LegendPlacement.BOTTOM)
         .show_legend(show_legend=True)
     )
+    for name, colour in panel.colours.items():
+        fixed = {"mode": "fixed", "fixedColor": colour}
+        chart.override_by_name(name, [model.DynamicConfigValue(id_val="color", value=fixed)])
     return chart
 
 

@@ -1,6 +1,7 @@
 """What a panel shows, without how Grafana stores it."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 
 HERE = 'namespace=~"$namespace", job=~"$job", instance=~"$instance"'
@@ -45,7 +46,10 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One panel. `width` is of 24 columns. A stat turns red from `alarm` on, or below it."""
+    """One panel. `width` is of 24 columns. A stat turns red from `alarm` on, or below it.
+
+    `colours` are of series by their names; others get Grafana's.
+    """
 
     title: str
     unit: Unit
@@ -55,6 +59,7 @@ class Panel:
     width: int = 8
     alarm: float | None = None
     alarm_below: bool = False
+    colours: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

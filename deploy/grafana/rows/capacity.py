@@ -1,5 +1,6 @@
 """How much of what there may be is in use."""
 
+from deploy.grafana.colours import DROPPED
 from deploy.grafana.panels import Panel, Query, Row, Unit
 
 CAPACITY = Row(
@@ -8,7 +9,7 @@ CAPACITY = Row(
         Panel(
             "Use of the queue",
             Unit.SHARE,
-            "Waiting tokens of those that may wait. Work beyond is shed.",
+            "Waiting tokens of those that may wait. More is shed; a stream's check may grow.",
             (Query("guard_queue_tokens{HERE} / guard_queue_max_tokens{HERE}", "{{instance}}"),),
         ),
         Panel(
@@ -25,12 +26,13 @@ CAPACITY = Row(
             Unit.PER_SECOND,
             "shed: refused at the door. expired: too late in the queue.",
             (Query("sum by (reason) (rate(guard_dropped_total{HERE}[RATE]))", "{{reason}}"),),
+            colours=DROPPED,
         ),
         Panel(
             "Model at work",
             Unit.SHARE,
             "Share of the time in which the model scores. Near 1 it is the limit.",
-            (Query("rate(guard_batch_seconds_sum{HERE}[RATE])", "{{instance}}"),),
+            (Query("clamp_max(rate(guard_batch_seconds_sum{HERE}[RATE]), 1)", "{{instance}}"),),
         ),
         Panel(
             "Tokens scored",

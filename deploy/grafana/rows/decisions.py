@@ -1,5 +1,6 @@
 """What was blocked, what passed, and why."""
 
+from deploy.grafana.colours import BLOCKS_WITHOUT_VERDICT, PHASES, WITHOUT_VERDICT
 from deploy.grafana.panels import Kind, Panel, Query, Row, Unit
 
 DECISIONS = Row(
@@ -16,6 +17,7 @@ DECISIONS = Row(
                     "{{phase}}",
                 ),
             ),
+            colours=PHASES,
         ),
         Panel(
             "Blocks by phase and category",
@@ -28,6 +30,7 @@ DECISIONS = Row(
                 ),
             ),
             Kind.STACKED,
+            colours=BLOCKS_WITHOUT_VERDICT,
         ),
         Panel(
             "Fate of prompts and choices",
@@ -80,6 +83,7 @@ DECISIONS = Row(
                     "sum by (phase) (rate(gateway_fail_open_total{HERE}[RATE]))", "{{phase}} passed"
                 ),
             ),
+            colours=WITHOUT_VERDICT,
         ),
     ),
 )

@@ -1,5 +1,6 @@
 """Where the time goes."""
 
+from deploy.grafana.colours import PHASE_QUANTILES
 from deploy.grafana.panels import Kind, Panel, Query, Row, Unit, quantiles
 
 LATENCY = Row(
@@ -34,6 +35,7 @@ LATENCY = Row(
             Unit.SECONDS,
             "How much later the guard made an answer start (prompt) or end (response).",
             quantiles("gateway_guard_delay_seconds", "phase"),
+            colours=PHASE_QUANTILES,
         ),
         Panel(
             "Whole chats",

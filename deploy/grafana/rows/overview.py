@@ -1,5 +1,6 @@
 """Is it alive, is it slow, is it blocking too much? The first screen."""
 
+from deploy.grafana.colours import OUTCOMES, VERDICTS
 from deploy.grafana.panels import Kind, Panel, Query, Row, Unit
 
 OVERVIEW = Row(
@@ -47,16 +48,16 @@ OVERVIEW = Row(
             alarm=1,
         ),
         Panel(
-            "Passed unjudged in the last hour",
+            "Passed unjudged, last hour",
             Unit.NUMBER,
             "Texts that a policy with fail_open let pass while the guard was absent.",
-            (Query("sum(increase(gateway_fail_open_total{HERE}[1h]))", "texts"),),
+            (Query("round(sum(increase(gateway_fail_open_total{HERE}[1h])))", "texts"),),
             Kind.STAT,
             width=4,
             alarm=1,
         ),
         Panel(
-            "Objectives met in the last hour",
+            "Objectives met, last hour",
             Unit.SHARE,
             "Share of requests within each objective.",
             (Query('1 - slo:error_ratio:rate1h{namespace=~"$namespace"}', "{{slo}}"),),
@@ -89,6 +90,7 @@ OVERVIEW = Row(
                 ),
             ),
             Kind.STACKED,
+            colours=OUTCOMES,
         ),
         Panel(
             "Verdicts by result",
@@ -101,6 +103,7 @@ OVERVIEW = Row(
                 ),
             ),
             Kind.STACKED,
+            colours=VERDICTS,
         ),
     ),
 )
