@@ -1,13 +1,17 @@
 """The dashboard is what its source says, and asks only for what the services export."""
 
 import json
+import re
+from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
+from benchmarks.dashboard_series import MAIN, main_rows
 from deploy.grafana.dashboard import build, write
+from deploy.grafana.rows import ROWS
 from deploy.prometheus.metrics_table import registries
 from tests.deploy.processes import ROOT
 from tests.deploy.promql import GIVEN, metric_names
@@ -95,3 +99,33 @@ def test_no_panel_overlaps_another_or_shares_its_id():
         taken |= cells
 
     assert len(set(ids)) == len(ids)
+
+
+@pytest.mark.k(23)
+def test_the_preview_in_the_docs_shows_panels_that_exist():
+    shown = [panel.title for row in main_rows() for panel in row.panels]
+
+    assert sorted(shown) == sorted(MAIN)
+
+
+@pytest.mark.k(23)
+def test_a_fixed_colour_is_of_a_series_its_panel_can_have():
+    values = label_values()
+    for panel in (panel for row in ROWS for panel in row.panels):
+        legends = [
+            re.sub(r"{{(\w+)}}", lambda label: values.get(label[1], label[0]), query.legend)
+            for query in panel.queries
+        ]
+        for name in panel.colours:
+            assert any(re.fullmatch(legend, name) for legend in legends), (panel.title, name)
+
+
+def label_values() -> dict[str, str]:
+    """For each label of exported metrics, a pattern of the values it has."""
+    found = defaultdict(set)
+    for registry in registries():
+        for family in registry.collect():
+            for sample in family.samples:
+                for label, value in sample.labels.items():
+                    found[label].add(re.escape(value))
+    return {label: f"({'|'.join(sorted(values))})" for label, values in found.items()}
