@@ -22,6 +22,9 @@ MAX_REPLY_BYTES = 64 * 2**20
 MAX_RECONNECT_MS = 1000
 """Pause between attempts to connect. gRPC's own grows to two minutes: a guard that took as long to
 load would be ready all that time before it is found."""
+MIN_RESOLUTION_MS = 1000
+"""Pause between two looks at the name. gRPC's own is half a minute: a guard that took the place of
+another would not be found before, and may be the only one by then."""
 
 CallMetadata = Callable[[], Sequence[tuple[str, str]]]
 
@@ -43,6 +46,7 @@ class GuardClient:
                 ("grpc.service_config", SERVICE_CONFIG),
                 ("grpc.max_receive_message_length", MAX_REPLY_BYTES),
                 ("grpc.max_reconnect_backoff_ms", MAX_RECONNECT_MS),
+                ("grpc.dns_min_time_between_resolutions_ms", MIN_RESOLUTION_MS),
             ),
         )
         self._stub = guard_pb2_grpc.GuardServiceStub(self._channel)

@@ -21,7 +21,7 @@ class ServerOptions:
     drain_seconds: float = 35.0
     stall_seconds: float = 60.0
     stream_idle_seconds: float = 60.0
-    max_connection_age_seconds: float = 300.0
+    max_connection_age_seconds: float = 30.0
 
 
 def transport_options(

@@ -100,7 +100,7 @@ class ServeSettings(ModelSettings):
         60.0, gt=0, le=3600, description="Seconds without text after which a stream is closed."
     )
     max_connection_age_seconds: float = Field(
-        300.0,
+        30.0,
         gt=0,
         le=86_400,
         description="Seconds after which a connection is to be made anew, give or take 10 %: so "

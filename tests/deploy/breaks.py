@@ -185,6 +185,8 @@ BREAKS = [
     Break("two_replicas_at_least", "one", in_deployment("replicas", value=1)),
     Break("two_replicas_at_least", "minimum", in_object("HorizontalPodAutoscaler", "guard", "spec", "minReplicas", value=1), "cpu-hpa"),
     Break("two_replicas_at_least", "two owners", in_deployment("replicas", value=2), "gke"),
+    Break("a_new_guard_is_found_before_an_old_one_goes", "at once", in_deployment("minReadySeconds", value=0)),
+    Break("a_new_guard_is_found_before_an_old_one_goes", "long connections", set_to("guard", GUARD_MAX_CONNECTION_AGE_SECONDS="300")),
     Break("pods_are_spread_and_rolled_one_by_one", "gap", in_deployment("strategy", "rollingUpdate", "maxUnavailable", value=1)),
     Break("pods_are_spread_and_rolled_one_by_one", "one host", lambda m: pod_of(guard(m))[_SPREAD].pop()),
     Break("autoscalers_follow_exported_metrics", "unknown", in_object("HorizontalPodAutoscaler", "guard", "spec", "metrics", 0, "pods", "metric", "name", value="guard_queue_size"), "cpu-hpa"),

@@ -1,4 +1,4 @@
-"""Start, probes and end of a pod: K1, K3 to K6."""
+"""Start, probes and end of a pod: K1, K3 to K6, K8 and K10."""
 
 import json
 from collections.abc import Iterator
@@ -26,6 +26,12 @@ SLOWEST_DISK = 50e6
 
 BYTES_OF_8B = 16.1e9
 
+LONGEST_AGE = 1.1
+"""gRPC ends a connection at its age, give or take 10 %."""
+
+DISCOVERY_SECONDS = 10
+"""For a name server's cache, for Envoy's look at the name every 5 s, and for connecting."""
+
 
 def measured_start_seconds() -> float:
     """The slowest start to readiness of the embedded guard, by benchmarks/time_to_ready.py."""
@@ -48,7 +54,8 @@ def a_start_has_time(manifests: Manifests) -> Iterator[str]:
             needed = 2 * BYTES_OF_8B / SLOWEST_DISK
         if budget < needed:
             yield f"{name_of(server)}: {budget} s to start, {needed:.0f} s may be needed"
-        if server["spec"]["progressDeadlineSeconds"] < budget + 60:
+        settling = server["spec"].get("minReadySeconds", 0)
+        if server["spec"]["progressDeadlineSeconds"] < budget + settling + 60:
             yield f"{name_of(server)}: the rollout is given up before the start is"
 
 
@@ -105,6 +112,17 @@ def the_grace_period_covers_the_drain(manifests: Manifests) -> Iterator[str]:
         ready = probe_of(server, "readiness")
         if settings.lame_duck_seconds < ready["periodSeconds"] * ready["failureThreshold"]:
             yield f"{name_of(server)}: refuses before readiness could be seen to fail"
+
+
+@rule(8, 10)
+def a_new_guard_is_found_before_an_old_one_goes(manifests: Manifests) -> Iterator[str]:
+    """A client looks at the name again when a connection ends, and then needs time to connect."""
+    guard = guard_settings(manifests)
+    found = LONGEST_AGE * guard.max_connection_age_seconds + DISCOVERY_SECONDS
+    for server in manifests.servers():
+        waited = server["spec"].get("minReadySeconds", 0)
+        if app_of(server) == GUARD and waited < found:
+            yield f"{name_of(server)}: a rollout goes on after {waited} s, clients need {found:g} s"
 
 
 @rule(6)

@@ -1,20 +1,15 @@
 """Connections end in time, so that clients find servers that came later; no call is lost by it."""
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 
-import grpc
-import pytest
-
 from guard_service.client import GuardClient
-from guard_service.client.service_config import SERVICE_CONFIG
 from guard_service.moderation import Message, Role
-from guard_service.v1 import guard_pb2_grpc
 from tests.dns_server import name_server
-from tests.serving import QUICK, Service, asking, running_server
+from tests.free_port import port_free_on
+from tests.serving import QUICK, Service, running_server
 
 CONVERSATION = (Message(Role.USER, "How do I bake bread?"),)
 SHORT = replace(QUICK, max_connection_age_seconds=0.3)
@@ -94,20 +89,13 @@ async def test_a_stream_outlives_its_connections_age():
 async def test_a_server_that_came_later_gets_its_share():
     """Without an end of connections, a client would keep to the servers it found first."""
     addresses = ["127.0.0.1", "127.0.0.2", "127.0.0.3"]
-    options = replace(SHORT, port=_port_free_on(addresses), max_connection_age_seconds=0.5)
+    options = replace(SHORT, port=port_free_on(addresses), max_connection_age_seconds=0.5)
     services: list[Service] = []
     async with AsyncExitStack() as stack:
         names = await stack.enter_async_context(name_server(*addresses[:2]))
-        channel = await stack.enter_async_context(
-            grpc.aio.insecure_channel(
-                f"dns://127.0.0.1:{names.port}/guard.test:{options.port}",
-                options=(
-                    ("grpc.service_config", SERVICE_CONFIG),
-                    ("grpc.dns_min_time_between_resolutions_ms", 100),
-                ),
-            )
+        client = await stack.enter_async_context(
+            GuardClient(f"dns://127.0.0.1:{names.port}/guard.test:{options.port}")
         )
-        stub = guard_pb2_grpc.GuardServiceStub(channel)
 
         async def start(address: str) -> None:
             running = running_server(options=replace(options, host=address))
@@ -115,7 +103,7 @@ async def test_a_server_that_came_later_gets_its_share():
 
         async def ask(times: int) -> None:
             for _ in range(times):
-                await stub.Moderate(asking("a"), timeout=PATIENCE_SECONDS)
+                await client.moderate(CONVERSATION, timeout_seconds=PATIENCE_SECONDS)
 
         await start(addresses[0])
         await start(addresses[1])
@@ -138,17 +126,3 @@ async def test_a_server_that_came_later_gets_its_share():
 
 def _num_answered(service: Service) -> float:
     return service.counted("guard_requests_total", method="Moderate", code="OK")
-
-
-def _port_free_on(addresses: list[str]) -> int:
-    """A port that can be bound on each of these addresses."""
-    for _ in range(20):
-        with socket.create_server((addresses[0], 0)) as probe:
-            port: int = probe.getsockname()[1]
-            try:
-                for address in addresses[1:]:
-                    socket.create_server((address, port)).close()
-            except OSError:
-                continue
-            return port
-    pytest.fail("no port is free on all addresses")

@@ -72,6 +72,9 @@ spec:
     type: RollingUpdate
     rollingUpdate:
       {{- toYaml .values.rollingUpdate | nindent 6 }}
+  {{- with .values.minReadySeconds }}
+  minReadySeconds: {{ . }}
+  {{- end }}
   template:
     metadata:
       labels:
