@@ -1,5 +1,6 @@
 """The client's side of a moderation stream."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import TypeAlias
 
@@ -37,16 +38,14 @@ class GuardStream:
             policy_id=policy_id,
             request_id=request_id,
         )
-        with domain_errors():
-            await self._call.write(guard_pb2.ModerateStreamRequest(open=opening))
+        await self._write(guard_pb2.ModerateStreamRequest(open=opening))
 
     async def send(self, text: str, *, check: bool = False) -> None:
         """Add text to the growing message; with `check`, ask for a checkpoint that covers it."""
         content_bytes("delta.text", text)
         self._num_characters += len(text)
         delta = guard_pb2.TextDelta(text=text, check=check)
-        with domain_errors():
-            await self._call.write(guard_pb2.ModerateStreamRequest(delta=delta))
+        await self._write(guard_pb2.ModerateStreamRequest(delta=delta))
 
     async def finish(self) -> None:
         """Say that no more text will come: the final checkpoint follows."""
@@ -69,6 +68,25 @@ class GuardStream:
                 yield checkpoint
         if not final:
             raise UnreadableVerdict("the server ended the stream without a final verdict")
+
+    async def _write(self, request: guard_pb2.ModerateStreamRequest) -> None:
+        with domain_errors():
+            try:
+                await self._call.write(request)
+            except asyncio.InvalidStateError:
+                if self._call.done():
+                    await self._raise_why_it_ended()
+                raise
+
+    async def _raise_why_it_ended(self) -> None:
+        code = await self._call.code()
+        if code is not grpc.StatusCode.OK:
+            raise grpc.aio.AioRpcError(
+                code,
+                await self._call.initial_metadata(),
+                await self._call.trailing_metadata(),
+                await self._call.details(),
+            )
 
     def _require_honest(self, checkpoint: Checkpoint) -> None:
         covered, sent = checkpoint.num_characters, self._num_characters

@@ -241,7 +241,7 @@ async def test_a_call_turned_away_by_one_server_is_answered_by_another():
     assert one.counted("guard_requests_total", method="Moderate", code="UNAVAILABLE") >= 1
 
 
-async def test_writing_to_a_stream_that_ended_is_our_error():
+async def test_writing_to_a_stream_that_ended_says_why():
     async with (
         running_server() as service,
         GuardClient(service.target) as client,
@@ -249,7 +249,20 @@ async def test_writing_to_a_stream_that_ended_is_our_error():
     ):
         with pytest.raises(InvalidRequest):
             await anext(aiter(stream.checkpoints()))
-        with pytest.raises(ModerationError):
+        with pytest.raises(InvalidRequest):
+            await stream.send("more")
+
+
+async def test_writing_to_a_stream_whose_server_is_gone_says_so():
+    async with (
+        running_server() as service,
+        GuardClient(service.target) as client,
+        client.stream(SAFE) as stream,
+    ):
+        await until(lambda: service.moderator.num_open_streams == 1)
+        await service.server._server.stop(grace=None)
+        await until(stream._call.done)
+        with pytest.raises(NotReady):
             await stream.send("more")
 
 
