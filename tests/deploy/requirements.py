@@ -33,6 +33,7 @@ ELSEWHERE = {
     2: ("tests/guard_service/test_health_port.py", "tests/chat_gateway/test_health_port.py"),
     3: ("tests/guard_service/test_health_port.py",),
     4: ("tests/chat_gateway/test_health_port.py",),
+    8: ("tests/interop/test_rolling_restart.py",),
     9: ("tests/guard_service/test_client.py",),
     10: ("tests/guard_service/grpc_server/test_connection_age.py",),
     17: (
