@@ -1,6 +1,6 @@
-"""A real LiteLLM proxy uses the gateway, as guardrail and as model. Opt-in: it takes 742 MB.
+"""A real LiteLLM proxy uses the gateway, as guardrail and as model. Opt-in: it takes 755 MB.
 
-python -m venv litellm && litellm/bin/pip install 'litellm[proxy]==1.106.2'
+python -m venv litellm && litellm/bin/pip install 'litellm[proxy]==1.108.7'
 LITELLM_PROXY=litellm/bin/litellm python -m pytest tests/interop/test_litellm.py
 """
 
