@@ -3,8 +3,9 @@
 Counted, not timed, and without a model: the real pipeline plays labelled answers, each cut to the
 wanted number of tokens, at default checkpoints to a guard that always gives the same P(unsafe).
 What is read at each check follows from the tokens alone: those after the longest start that was
-read before, the suffix, and the words of the answer that are scored in the same pass. The embedded
-engine must count the same on one answer.
+read before, the suffix, and the words of the answer that are scored in the same pass. Each answer
+is played as the first of its chat, and after two others, whose turns are read once or every time.
+The embedded engine must count the same on one answer.
 """
 
 import gzip
@@ -64,6 +65,11 @@ def conversations(
     if len(found) < count:
         raise typer.BadParameter(f"{path} has {len(found)} answers of {length} tokens")
     return found
+
+
+def after_others(told: Sequence[Conversation]) -> list[Conversation]:
+    """Each conversation as the third of a chat, after two others of the same length."""
+    return [(*told[i - 2], *told[i - 1], *each) for i, each in enumerate(told)]
 
 
 async def check_positions(
@@ -165,6 +171,9 @@ def rows_of(
 ) -> list[dict[str, Any]]:
     """One line for each kind of scores and each policy, on one vocabulary."""
     rows = []
+    history = mean(
+        sum(len(vocabulary.encode_text(message.content)) for message in each[:-2]) for each in told
+    )
     for scores, probability in SCORES.items():
         positions = [
             run_virtually(check_positions(each, vocabulary, probability, tokens_per_second))
@@ -180,6 +189,7 @@ def rows_of(
                     "vocabulary": name,
                     "P(unsafe)": scores,
                     "policy": "described" if policy.descriptions_in_prompt else "names",
+                    "history": history,
                     "prefix": len(segments.prefix),
                     "suffix + answer": len(segments.suffix) + num_answer_tokens(vocabulary, policy),
                     "checks": mean(each.num_checks for each in reads),
@@ -206,7 +216,8 @@ def main(
     for name, tokenizer in (("embedded", embedded), ("Llama 3", llama3_tokenizer())):
         vocabulary = Vocabulary.from_pretrained_tokenizer(tokenizer)
         told = conversations(data, vocabulary, 2 if quick else answers, length)
-        rows += rows_of(name, vocabulary, told, tokens_per_second)
+        for chats in (told, after_others(told)):
+            rows += rows_of(name, vocabulary, chats, tokens_per_second)
         if name == "embedded":
             confirm(vocabulary, told[0], tokens_per_second)
     show(f"Mean of {len(told)} answers of {length} tokens", rows)
