@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from guard_service.client import GuardClient, GuardStream
+from chat_gateway.guard import Guard, GuardStream
 from guard_service.moderation import Conversation, Message, Verdict
 from guard_service.service_info import ServiceInfo
 from guard_service.stream import Checkpoint
@@ -65,12 +65,12 @@ class RecordedStream:
 
 
 class RecordedGuard:
-    """The real client of a real guard, for one answer.
+    """The client of a guard, for one answer.
 
     `known` holds whole conversations that were judged before, so that each is judged once only.
     """
 
-    def __init__(self, client: GuardClient, known: dict[Conversation, Verdict]) -> None:
+    def __init__(self, client: Guard, known: dict[Conversation, Verdict]) -> None:
         self._client = client
         self._known = known
         self.records: list[Record] = []

@@ -1,6 +1,6 @@
 """Nothing unjudged is released: the same promise against the real guard with its real model.
 
-`python -m benchmarks.embedded_invariant` plays hundreds of these answers.
+`python -m benchmarks.embedded_invariant` plays more of these, and thousands on a virtual clock.
 """
 
 from collections.abc import Iterator
@@ -11,7 +11,8 @@ import torch
 from guard_service.embedded import ADAPTER, ensure
 from guard_service.engine.protocol import Engine
 from guard_service.settings import ModelSettings, load
-from tests.chat_gateway.judged_streams import KINDS, prove_all, real_guard, scenarios
+from tests.chat_gateway.answers_by_chance import KINDS, scenarios
+from tests.chat_gateway.judged_streams import prove_all, real_guard
 from tests.running import loaded_engine
 
 NUM_STREAMS = 3 * len(KINDS)
