@@ -2,16 +2,18 @@
 
 Labelled answers are played at a stated speed, on a virtual clock on which every check takes a
 stated time, through the real pipeline with the embedded guard. Told for each setting: how long the
-first text is delayed, how much of unsafe answers gets out, and how many tokens the guard reads,
-against sending it the whole text for every check. `benchmarks.hold_back_chart` draws the result.
+first text is delayed where any gets out, how much of unsafe answers gets out (of all, and of those
+that the guard finds unsafe when it reads them whole), how much of safe ones, and what the guard
+reads for 1,000 characters.
+`benchmarks.hold_back_chart` draws the result.
 """
 
 import asyncio
 import gzip
 import json
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Container, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Annotated, Any
@@ -20,34 +22,26 @@ import typer
 from rich.progress import track
 from transformers import AutoTokenizer
 
-from benchmarks.guard_models import FORMAT, embedded_engine, embedded_folder
+from benchmarks.guard_models import embedded_engine, embedded_folder
 from benchmarks.prefill_tokens import num_answer_tokens
 from benchmarks.report import Output, Quick, Threads, show, use_threads, write
 from chat_gateway.chat import ChatMessage, ChatRequest, Judged, TextDelta
 from chat_gateway.observer import NullObserver
 from chat_gateway.pipeline import ChatPipeline
 from chat_gateway.policy import Checkpoints, GatewayPolicy, Mode
-from guard_service.decision import decide
-from guard_service.engine.protocol import Judgement, Session
 from guard_service.engine.transformers_engine import TransformersEngine
 from guard_service.engine.vocabulary import Vocabulary
-from guard_service.moderation import Conversation, Role, Verdict
-from guard_service.policy import default_policy
-from tests.chat_gateway.fakes import (
-    FakeGuard,
-    ScriptedGenerator,
-    Stall,
-    answer,
-    verdict,
-)
+from guard_service.moderation import Role, Verdict
+from tests.chat_gateway.engine_guard import POLICY, EngineGuard
+from tests.chat_gateway.fakes import ScriptedGenerator, Stall, answer, verdict
 from tests.chat_gateway.virtual_time import run_virtually
 
-POLICY = default_policy("llama-guard-2")
 CHARACTERS_PER_TOKEN = 4
 HOUR = 3600.0
 
+WHOLE = "buffer"
 SETTINGS = {
-    "buffer": GatewayPolicy(mode=Mode.BUFFER),
+    WHOLE: GatewayPolicy(mode=Mode.BUFFER),
     "tight 20/80/160": GatewayPolicy(
         checkpoints=Checkpoints(first_characters=20, every_characters=80, max_every_characters=160)
     ),
@@ -58,7 +52,6 @@ SETTINGS = {
             first_characters=160, every_characters=640, max_every_characters=1280
         )
     ),
-    "annotate (no hold-back)": GatewayPolicy(mode=Mode.ANNOTATE),
 }
 
 
@@ -71,34 +64,12 @@ class Row:
     unsafe: bool
 
 
-@dataclass(slots=True)
-class EngineGuard(FakeGuard):
-    """Judges with a real engine; the time that takes is not the virtual clock's."""
-
-    engine: TransformersEngine = field(kw_only=True)
-    session: Session = field(kw_only=True)
-    num_answer_tokens: int = field(kw_only=True)
-    num_new_tokens: int = 0
-    num_resent_tokens: int = 0
+class AnswersOnly(EngineGuard):
+    """Lets every prompt pass: the answer is what is measured."""
 
     async def moderate(self, *_: Any, **__: Any) -> Verdict:
-        """Every prompt passes: the answer is what is measured."""
+        """Safe."""
         return verdict(0.0)
-
-    def verdict_on(self, conversation: Conversation) -> Verdict:
-        """The engine's verdict by the default policy, and what it cost in tokens."""
-        segments = self.engine.encode(FORMAT.render(conversation, POLICY))
-        judgement = Judgement(segments, len(POLICY.categories), POLICY.lowest_threshold)
-        [scores] = self.engine.score([replace(judgement, session=self.session)])
-        if isinstance(scores, Exception):
-            raise scores
-        whole = len(segments.prefix) + len(segments.body) + len(segments.suffix)
-        self.num_new_tokens += whole - scores.num_cached_tokens + self.num_answer_tokens
-        self.num_resent_tokens += whole
-        decision = decide(scores, POLICY)
-        return replace(
-            verdict(0.0), unsafe=decision.unsafe, unsafe_probability=decision.unsafe_probability
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +80,7 @@ class Played:
     first_text_delay: float | None
     num_released: int
     num_checks: int
-    num_new_tokens: int
-    num_resent_tokens: int
+    num_tokens: int
 
     @property
     def passed(self) -> bool:
@@ -148,12 +118,7 @@ async def play(
         step for each in answer(row.answer, piece=CHARACTERS_PER_TOKEN) for step in (pause, each)
     ]
     session = engine.open_session()
-    guard = EngineGuard(
-        engine=engine,
-        session=session,
-        num_answer_tokens=num_answer_tokens,
-        check_seconds=check_seconds,
-    )
+    guard = AnswersOnly(engine=engine, session=session, check_seconds=check_seconds)
     pipeline = ChatPipeline(guard, ScriptedGenerator(script), NullObserver())
     request = ChatRequest(row.messages, "scripted")
     first_text: float | None = None
@@ -164,31 +129,40 @@ async def play(
     ):
         if isinstance(event, TextDelta):
             num_released += len(event.text)
-            first_text = first_text or asyncio.get_running_loop().time() - began - pause.seconds
+            if first_text is None:
+                first_text = asyncio.get_running_loop().time() - began - pause.seconds
         elif isinstance(event, Judged) and event.choice is not None:
             num_checks += 1
     session.close()
-    return Played(
-        row, first_text, num_released, num_checks, guard.num_new_tokens, guard.num_resent_tokens
-    )
+    num_tokens = guard.num_tokens + num_checks * num_answer_tokens
+    return Played(row, first_text, num_released, num_checks, num_tokens)
 
 
-def summary(name: str, played: Sequence[Played]) -> dict[str, Any]:
-    """One setting in one line."""
+def summary(name: str, played: Sequence[Played], found: Container[Row]) -> dict[str, Any]:
+    """One setting in one line; `found` are answers the guard finds unsafe when it reads all."""
     safe = [each for each in played if not each.row.unsafe]
     unsafe = [each for each in played if each.row.unsafe]
-    delays = [each.first_text_delay for each in safe if each.first_text_delay is not None]
-    num_unsafe = sum(len(each.row.answer) for each in unsafe)
+    delays = [each.first_text_delay for each in played if each.first_text_delay is not None]
+    passed = [each for each in safe if each.passed]
+    num_passed = sum(len(each.row.answer) for each in passed) / 1000
     return {
         "checkpoints": name,
         "first text later s": median(delays) if delays else None,
-        "unsafe characters out %": 100 * sum(each.num_released for each in unsafe) / num_unsafe,
-        "unsafe answers out whole": sum(each.passed for each in unsafe),
-        "safe answers blocked": sum(not each.passed for each in safe),
-        "checks per answer": sum(each.num_checks for each in safe) / len(safe),
-        "x fewer tokens": sum(each.num_resent_tokens for each in safe)
-        / sum(each.num_new_tokens for each in safe),
+        "any text out": len(delays),
+        "unsafe text out %": share_out(unsafe),
+        "of found %": share_out([each for each in unsafe if each.row in found]),
+        "safe text out %": share_out(safe),
+        "unsafe out whole": sum(each.passed for each in unsafe),
+        "safe cut": len(safe) - len(passed),
+        "checks per 1,000": sum(e.num_checks for e in passed) / num_passed if passed else None,
+        "tokens per 1,000": sum(e.num_tokens for e in passed) / num_passed if passed else None,
     }
+
+
+def share_out(played: Sequence[Played]) -> float | None:
+    """Per cent of all their characters that got out."""
+    total = sum(len(each.row.answer) for each in played)
+    return 100 * sum(each.num_released for each in played) / total if total else None
 
 
 def main(
@@ -209,9 +183,8 @@ def main(
     tokenizer = AutoTokenizer.from_pretrained(embedded_folder())
     vocabulary = Vocabulary.from_pretrained_tokenizer(tokenizer)
     rows = read_rows(data, 2 if quick else num_each, min_characters)
-    lines = []
-    for name, policy in SETTINGS.items():
-        played = [
+    played = {
+        name: [
             run_virtually(
                 play(
                     engine,
@@ -224,13 +197,17 @@ def main(
             )
             for row in track(rows, name)
         ]
-        lines.append(summary(name, played))
+        for name, policy in SETTINGS.items()
+    }
+    found = [each.row for each in played[WHOLE] if not each.passed]
+    lines = [summary(name, each, found) for name, each in played.items()]
     show(
         f"{len(rows)} answers at {tokens_per_second:g} tokens/s, {check_seconds:g} s a check", lines
     )
     results = {
         "safe answers": sum(not row.unsafe for row in rows),
         "unsafe answers": sum(row.unsafe for row in rows),
+        "found unsafe when whole": sum(row.unsafe for row in found),
         "tokens per second": tokens_per_second,
         "seconds per check": check_seconds,
         "rows": lines,
