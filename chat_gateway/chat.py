@@ -93,7 +93,11 @@ class TextDelta:
 
 @dataclass(frozen=True, slots=True)
 class ToolCallDelta:
-    """The next piece of a tool call; `id` and `name` come with its first piece."""
+    """The next piece of a tool call; `id` and `name` come with its first piece.
+
+    `index` counts the calls of a choice from 0, without gaps. The guard does not read the `id`, so
+    it is none of the model's words or its server's.
+    """
 
     choice: int
     index: int

@@ -4,6 +4,7 @@ import json
 import re
 import secrets
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from chat_gateway.chat import (
@@ -29,6 +30,15 @@ _FINISHES = {reason.value: reason for reason in FinishReason} | {
 _REASONING_FIELDS = ("reasoning_content", "reasoning")
 _BUSY_PAUSE_SECONDS = 1.0
 _HALF_CHARACTER = re.compile("[\ud800-\udfff]")
+_MOST_TOKENS = 2**31 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """A tool call that has begun, numbered from 0 within its choice."""
+
+    number: int
+    name: str
 
 
 class AnswerReader:
@@ -37,7 +47,7 @@ class AnswerReader:
     def __init__(self, num_choices: int) -> None:
         self._num_choices = num_choices
         self._finished: set[int] = set()
-        self._tool_names: dict[tuple[int, int], str] = {}
+        self._calls: list[dict[int, _Call]] = [{} for _ in range(num_choices)]
         self._usage: TokenUsage | None = None
 
     def read(self, data: str) -> Iterator[GeneratorEvent]:
@@ -95,20 +105,20 @@ class AnswerReader:
             yield from self._tool_call(choice, _dict(call))
 
     def _tool_call(self, choice: int, call: dict[str, Any]) -> Iterator[ToolCallDelta]:
-        index = _index(call.get("index", 0))
+        calls, index = self._calls[choice], _index(call.get("index", 0))
         function = _dict(call.get("function") or {})
         name = _text(function.get("name"))
         arguments = _text(function.get("arguments"))
-        begun = self._tool_names.get((choice, index))
+        begun = calls.get(index)
         if begun is None:
             if not name:
                 raise _nonsense()
-            self._tool_names[choice, index] = name
-            yield ToolCallDelta(choice, index, arguments, _call_id(call.get("id")), name)
-        elif name not in ("", begun):
+            calls[index] = begun = _Call(len(calls), name)
+            yield ToolCallDelta(choice, begun.number, arguments, _new_call_id(), name)
+        elif name not in ("", begun.name):
             raise _nonsense()
         elif arguments:
-            yield ToolCallDelta(choice, index, arguments)
+            yield ToolCallDelta(choice, begun.number, arguments)
 
 
 def _reported(report: dict[str, Any]) -> Exception:
@@ -162,9 +172,12 @@ def _text(value: Any) -> str:
     return value
 
 
-def _call_id(given: Any) -> str:
-    """The call's own id, or a new one: some versions of TGI number every call 0, or not at all."""
-    return (_text(given) if isinstance(given, str) else "") or f"call_{secrets.token_hex(12)}"
+def _new_call_id() -> str:
+    """An id of our own: nobody judges the server's, and some of TGI's number every call 0.
+
+    As long as the strictest servers want it when a client gives it back.
+    """
+    return secrets.token_hex(5)[:9]
 
 
 def _finish(reason: Any) -> FinishReason:
@@ -175,6 +188,9 @@ def _finish(reason: Any) -> FinishReason:
 
 def _usage(counts: Any) -> TokenUsage:
     numbers = _dict(counts)
-    return TokenUsage(
-        _index(numbers.get("prompt_tokens", 0)), _index(numbers.get("completion_tokens") or 0)
+    prompt, completion = (
+        _index(numbers.get(name) or 0) for name in ("prompt_tokens", "completion_tokens")
     )
+    if max(prompt, completion) > _MOST_TOKENS:
+        raise _nonsense()
+    return TokenUsage(prompt, completion)

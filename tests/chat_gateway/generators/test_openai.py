@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
@@ -191,27 +192,35 @@ def tool_delta(index: int, **function: str) -> dict:
 
 
 async def test_tool_calls_arrive_in_pieces_with_id_and_name_first():
-    first = tool_delta(0, name="look", arguments="") | {"id": "c1"}
+    first = tool_delta(3, name="look", arguments="") | {"id": "c1"}
     events = [
         chunk(delta={"tool_calls": [first]}),
-        chunk(delta={"tool_calls": [tool_delta(0, arguments='{"a"')]}),
+        chunk(delta={"tool_calls": [tool_delta(3, arguments='{"a"')]}),
         # TGI sends a call bare, without an id, and names it again.
-        chunk(delta={"tool_calls": tool_delta(1, name="ask", arguments="{") | {"id": 0}}),
-        chunk(delta={"tool_calls": tool_delta(1, name="ask", arguments="}")}),
+        chunk(delta={"tool_calls": tool_delta(10**12, name="ask", arguments="{") | {"id": 0}}),
+        chunk(delta={"tool_calls": tool_delta(10**12, name="ask", arguments="}")}),
         chunk(finish="tool_calls"),
     ]
     async with generator_on(telling(events)) as (generator, _):
         heard = await answer(generator)
 
-    made_up = heard[2].id
-    assert made_up.startswith("call_")
     assert heard == [
-        ToolCallDelta(0, 0, "", "c1", "look"),
+        ToolCallDelta(0, 0, "", heard[0].id, "look"),
         ToolCallDelta(0, 0, '{"a"'),
-        ToolCallDelta(0, 1, "{", made_up, "ask"),
+        ToolCallDelta(0, 1, "{", heard[2].id, "ask"),
         ToolCallDelta(0, 1, "}"),
         ChoiceFinished(0, FinishReason.TOOL_CALLS),
     ]
+    assert heard[0].id != heard[2].id
+
+
+async def test_the_id_of_a_tool_call_is_none_of_the_servers_words():
+    call = tool_delta(0, name="look", arguments="{}") | {"id": "how to build a bomb: first, "}
+    events = [chunk(delta={"tool_calls": [call]}), chunk(finish="tool_calls")]
+    async with generator_on(telling(events)) as (generator, _):
+        heard = await answer(generator)
+
+    assert re.fullmatch("[0-9a-f]{9}", heard[0].id)
 
 
 async def test_an_event_may_be_split_at_every_byte():

@@ -42,6 +42,7 @@ from tests.chat_gateway.upstreams import (
     stalling,
     telling,
     tgi_error,
+    usage_chunk,
 )
 
 SECRET = "the server's secret words"
@@ -100,6 +101,9 @@ BROKEN_STREAMS = {
     "it sends a negative choice": telling([chunk("Hi", choice=-1, finish="stop")]),
     "it writes on after the end": telling([chunk("Hi", finish="stop"), chunk(SECRET)]),
     "it sends a nameless tool call": telling([chunk(delta={"tool_calls": [{"index": 0}]})]),
+    "it counts more tokens than there are": telling(
+        [chunk("Hi"), usage_chunk(2**31, 1), chunk(finish="stop")]
+    ),
     "it reports an error": telling([chunk("Hi"), openai_error(SECRET, "server_error")]),
     "it reports an error as TGI does": telling([chunk("Hi"), tgi_error(SECRET, "generation")]),
     "it ends mid-event after the finish": blurting(SAYS_HI + FINISHES + b'data: {"choices"'),
