@@ -50,7 +50,8 @@ class OutcomeReport:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if error is not None:
+        # After a blocked prompt nothing was left to come, so nobody who stops reading leaves.
+        if error is not None and self._outcome is not Outcome.PROMPT_BLOCKED:
             self._outcome = outcome_of(error)
         self._observer.finished(self._outcome, seconds=time.monotonic() - self._started)
 

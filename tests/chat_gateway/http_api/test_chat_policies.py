@@ -6,8 +6,10 @@ from dataclasses import replace
 import openai
 import pytest
 
+from chat_gateway.observer import Outcome
 from chat_gateway.policy import GatewayPolicy, Mode
 from guard_service.moderation import NotReady, Phase
+from tests.chat_gateway.conversing import Journal
 from tests.chat_gateway.fakes import UNSAFE_PHRASE, FakeGuard, ScriptedGenerator, answer
 from tests.chat_gateway.http_api.serving import CHAT, UNSAFE_PROMPT, running_gateway, streamed
 
@@ -15,8 +17,8 @@ LONG_SAFE = "The sea is wide and blue. " * 8
 
 
 async def test_a_policy_may_answer_a_blocked_prompt_with_azures_error():
-    policy = GatewayPolicy(error_on_blocked_prompt=True)
-    async with running_gateway(policies=[policy]) as gateway:
+    policy, journal = GatewayPolicy(error_on_blocked_prompt=True), Journal()
+    async with running_gateway(policies=[policy], observer=journal) as gateway:
         for stream in (False, True):
             with pytest.raises(openai.BadRequestError) as refused:
                 await gateway.openai.chat.completions.create(
@@ -26,6 +28,7 @@ async def test_a_policy_may_answer_a_blocked_prompt_with_azures_error():
             assert refused.value.param == "prompt"
             inner = refused.value.body["innererror"]
             assert inner == {"code": "ResponsibleAIPolicyViolation"}
+    assert journal.outcomes == [Outcome.PROMPT_BLOCKED] * 2
 
 
 async def test_moderation_comes_with_the_answer_when_asked_for():
