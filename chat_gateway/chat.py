@@ -153,7 +153,7 @@ class Blocked:
     """Nothing more of this choice will come; None blocks all of them, before any text.
 
     `verdict` is the one that decided: unsafe, or in the grey band when its bound was reached; None
-    when no verdict could be had (fail closed).
+    where an answer got no verdict (fail closed). A prompt without one ends in an error.
     """
 
     phase: Phase

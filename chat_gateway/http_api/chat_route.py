@@ -7,7 +7,7 @@ from contextlib import aclosing
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from chat_gateway.chat import Blocked, ChatEvent, ChatRequest, GuardUnavailable
+from chat_gateway.chat import Blocked, ChatEvent, ChatRequest
 from chat_gateway.http_api.chat_heading import Heading
 from chat_gateway.http_api.chat_reply import ChatCompletion, ChatCompletionChunk
 from chat_gateway.http_api.chat_request import chat_request
@@ -25,6 +25,8 @@ from chat_gateway.http_api.policy_choice import POLICY_HEADER, chosen_policy, st
 from chat_gateway.http_api.problem import read_json
 from chat_gateway.http_api.services import Services
 from chat_gateway.policy import GatewayPolicy, Mode
+
+FILTERED = "the prompt was filtered under the content policy of this service"
 
 
 def chat_router(services: Services) -> APIRouter:
@@ -90,23 +92,17 @@ async def _events(
     *,
     tells_held: bool,
 ) -> AsyncGenerator[ChatEvent, None]:
-    """The pipeline's events; a prompt that gets no answer at all may end as an error instead."""
+    """The pipeline's events; a blocked prompt ends as an error where the policy wants that."""
     deadline = time.monotonic() + services.limits.max_chat_seconds
     events = services.pipeline.chat(
         chat, policy, request_id=request_id, deadline=deadline, tells_held=tells_held
     )
     async with aclosing(events):
         async for event in events:
-            if isinstance(event, Blocked) and event.choice is None:
-                _require_refusal(event, policy)
+            is_prompt = isinstance(event, Blocked) and event.choice is None
+            if is_prompt and policy.error_on_blocked_prompt:
+                raise BlockedPrompt(FILTERED)
             yield event
-
-
-def _require_refusal(event: Blocked, policy: GatewayPolicy) -> None:
-    if event.verdict is None:
-        raise GuardUnavailable("the guard reached no verdict")
-    if policy.error_on_blocked_prompt:
-        raise BlockedPrompt("the prompt was filtered under the content policy of this service")
 
 
 async def _streamed(

@@ -3,13 +3,14 @@
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from typing import Any
 
+from pydantic import BaseModel
+
 from chat_gateway.chat import (
     Blocked,
     ChatEvent,
     ChoiceFinished,
     FinishReason,
     GeneratorFailed,
-    GuardUnavailable,
     Held,
     TextDelta,
     TokenUsage,
@@ -48,8 +49,7 @@ class ChatStream:
     async def lines(self, events: AsyncIterator[ChatEvent]) -> AsyncGenerator[bytes, None]:
         """The stream; until its first line, errors are raised and can still become a status.
 
-        From then on it always ends well: a guard in trouble cuts what is open, any other error
-        becomes an `error` event, which OpenAI's clients raise.
+        From then on they become an `error` event, which OpenAI's clients raise.
         """
         started = False
         try:
@@ -62,15 +62,8 @@ class ChatStream:
             if not started:
                 raise
             log_fault(error)
-            if not isinstance(error, GuardUnavailable):
-                yield (
-                    b"data: "
-                    + error_body(error).model_dump_json(exclude_unset=True).encode()
-                    + b"\n\n"
-                )
-                return
-            for choice in sorted(self._open):
-                yield _line(self._finish(choice, FinishReason.CONTENT_FILTER))
+            yield _line(error_body(error))
+            return
         for chunk in self._closing():
             yield _line(chunk)
         yield DONE
@@ -150,5 +143,5 @@ def _tool_call(event: ToolCallDelta) -> AnsweredToolCall:
     )
 
 
-def _line(chunk: ChatCompletionChunk) -> bytes:
-    return b"data: " + chunk.model_dump_json(exclude_unset=True).encode() + b"\n\n"
+def _line(data: BaseModel) -> bytes:
+    return b"data: " + data.model_dump_json(exclude_unset=True).encode() + b"\n\n"
