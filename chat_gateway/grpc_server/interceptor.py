@@ -1,6 +1,7 @@
 """Surrounds every RPC of the gateway with a `Call`, from its raw bytes on."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+import asyncio
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from typing import Any, TypeAlias
 
@@ -26,12 +27,14 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     """Wraps the gateway's handlers.
 
     Requests are decoded here rather than by gRPC, which would answer undecodable ones with
-    `UNKNOWN` and the decoder's words before any handler runs.
+    `UNKNOWN` and the decoder's words before any handler runs. A client that leaves a reply unread
+    for `max_unread_seconds` is given up; gRPC would wait for it for ever.
     """
 
-    def __init__(self, metrics: Metrics, door: Door) -> None:
+    def __init__(self, metrics: Metrics, door: Door, *, max_unread_seconds: float) -> None:
         self._metrics = metrics
         self._door = door
+        self._max_unread_seconds = max_unread_seconds
 
     async def intercept_service(
         self,
@@ -67,16 +70,31 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     def _each_reply(self, path: str, handler: Handler) -> Behaviour:
         behaviour, decode = handler.unary_stream, handler.request_deserializer
 
-        async def each_reply(request: bytes, context: Context) -> AsyncIterator[Any]:
+        async def each_reply(request: bytes, context: Context) -> None:
             await self._door.enter(context)
             async with (
                 Call(path, context, self._metrics),
                 aclosing(behaviour(_decoded(request, decode), context)) as replies,
             ):
                 async for each in replies:
-                    yield each
+                    await self._write(context, each)
 
         return each_reply
+
+    async def _write(self, context: Context, reply: Any) -> None:
+        """Cancelled like one whose client left, since a status would wait for this client too."""
+        giving_up = asyncio.get_running_loop().call_later(
+            self._max_unread_seconds, _cancel, asyncio.current_task()
+        )
+        try:
+            await context.write(reply)
+        finally:
+            giving_up.cancel()
+
+
+def _cancel(task: asyncio.Task[Any] | None) -> None:
+    if task is not None:
+        task.cancel()
 
 
 def _decoded(raw: bytes, decode: Decode) -> Any:

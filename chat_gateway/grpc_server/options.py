@@ -11,7 +11,8 @@ KEEPALIVE_SECONDS = 60
 class GrpcOptions:
     """Where to listen, and the largest request. Port 0 is any free one.
 
-    `max_chat_seconds` is the longest an answer may take, whatever the caller's deadline is.
+    `max_chat_seconds` is the longest an answer may take, whatever the caller's deadline is,
+    `max_unread_seconds` how long a caller may leave a piece of it unread.
     """
 
     host: str = "127.0.0.1"
@@ -23,6 +24,7 @@ class GrpcOptions:
     max_tools: int = 128
     max_stops: int = 4
     max_chat_seconds: float = 300.0
+    max_unread_seconds: float = 30.0
 
     @property
     def transport(self) -> tuple[tuple[str, int], ...]:

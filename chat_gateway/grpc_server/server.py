@@ -26,9 +26,8 @@ class ChatServer(DrainingServer):
         interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
     ) -> None:
         door = Door()
-        server = grpc.aio.server(
-            interceptors=(*interceptors, CallInterceptor(metrics, door)), options=options.transport
-        )
+        calls = CallInterceptor(metrics, door, max_unread_seconds=options.max_unread_seconds)
+        server = grpc.aio.server(interceptors=(*interceptors, calls), options=options.transport)
         chat_pb2_grpc.add_ChatServiceServicer_to_server(servicer, server)
         if options.reflection:
             names = [

@@ -3,9 +3,11 @@
 import asyncio
 import random
 
+from chat_gateway.chat import ChoiceFinished, FinishReason, TextDelta
+from chat_gateway.places import Places
 from chat_gateway.v1 import chat_pb2_grpc
 from tests.chat_gateway.fakes import FakeGuard, ScriptedGenerator, answer
-from tests.chat_gateway.grpc_server.serving import asking_stream, running
+from tests.chat_gateway.grpc_server.serving import asking_stream, running, until
 
 NUM_CLIENTS = 400
 
@@ -27,3 +29,17 @@ async def test_a_client_that_leaves_a_stream_is_no_fault():
 
     assert gateway.counted("ChatStream", "CANCELLED") > NUM_CLIENTS / 4
     assert not gateway.counted("ChatStream", "INTERNAL")
+
+
+async def test_a_client_that_stops_reading_is_not_waited_for():
+    # More than the connection between the two can hold.
+    script = [*[TextDelta(0, "x" * 30_000)] * 2000, ChoiceFinished(0, FinishReason.STOP)]
+    generator, places = ScriptedGenerator(script), Places(1)
+    async with running(FakeGuard(), generator, places=places, max_unread_seconds=1) as gateway:
+        call = gateway.stub.ChatStream(asking_stream())
+        await call.read()
+        await asyncio.wait_for(generator.ended.wait(), 60)
+        await until(lambda: places.num_taken == gateway.server.num_inside == 0)
+
+    assert generator.num_steps < len(script)
+    assert gateway.counted("ChatStream", "CANCELLED") == 1
