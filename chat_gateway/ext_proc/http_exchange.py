@@ -26,8 +26,8 @@ from chat_gateway.http_api.policy_choice import POLICY_HEADER
 
 CHAT_PATH = "/v1/chat/completions"
 
-KEPT_HEADERS = frozenset({":status", "date", "server"})
-"""What of the head of a server's answer is kept beside what Envoy itself adds; nobody judges it."""
+STATUS = ":status"
+"""All that stays of the head of a server's answer, to be overwritten: nobody judges the rest."""
 
 DETAILS = "chat_gateway"
 """How Envoy's access log names an answer that the gateway gave."""
@@ -169,7 +169,7 @@ class HttpExchange:
             return
         if not self._begun:
             self._begun = True
-            removed = self._server_headers.keys() - KEPT_HEADERS
+            removed = self._server_headers.keys() - {STATUS}
             await self._envoy.order(answer_head(self.status, self._headers(), sorted(removed)))
         piece = b"".join(self._kept) or (LAST if self._done else b"")
         self._kept.clear()

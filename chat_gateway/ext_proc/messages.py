@@ -57,6 +57,7 @@ def forward(
             **headers,
             JUDGED_HEADER: JUDGED,
             "accept-encoding": "identity",
+            "content-type": "application/json",  # the caller's may name a charset to misread it by
             "content-length": str(len(body)),
         },
         removed,

@@ -81,7 +81,7 @@ async def test_the_server_is_asked_what_was_judged_and_nothing_else(judged: Judg
     twice = json.dumps({"messages": [{"role": "user", "content": UNSAFE}]})[:-1]
     body = f"{twice}, {json.dumps(hello)[1:]}"
     headers = {
-        "content-type": "application/json",
+        "content-type": "application/json; charset=utf-7",
         "accept-encoding": "gzip",
         "x-guard-policy": "default",
     }
@@ -96,6 +96,7 @@ async def test_the_server_is_asked_what_was_judged_and_nothing_else(judged: Judg
         "stream_options": {"include_usage": True},
     }
     assert asked.headers["accept-encoding"] == "identity"
+    assert asked.headers["content-type"] == "application/json"
     assert not asked.headers.keys() & {"x-chat-gateway", "x-guard-policy"}
 
 
@@ -301,7 +302,7 @@ async def test_an_error_of_the_server_keeps_its_status_and_loses_its_words(
 
 async def test_headers_of_the_server_are_not_passed_on(judged: Judged):
     async def talkative(_: Asked, reply: Reply) -> None:
-        await reply.start(x_said=CANARY, set_cookie=CANARY)
+        await reply.start(x_said=CANARY, set_cookie=CANARY, date=CANARY, server=CANARY)
         for event in (chunk(SAFE), chunk("", finish="stop"), "[DONE]"):
             await reply.event(event)
         await reply.end()
