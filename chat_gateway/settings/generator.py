@@ -13,8 +13,26 @@ from guard_service.configuration.sources import LayeredSettings
 ENV_PREFIX = "GATEWAY_"
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-_UPSTREAM = ("upstream_url", "upstream_api_key", "upstream_models", "upstream_ca_file")
-_LOCAL = ("model", "revision", "draft_model", "model_name")
+_UPSTREAM = (
+    "upstream_url",
+    "upstream_api_key",
+    "upstream_models",
+    "upstream_ca_file",
+    "upstream_connect_seconds",
+    "upstream_first_byte_seconds",
+    "upstream_between_chunks_seconds",
+)
+_OWN_MODEL = ("model", "revision", "draft_model", "model_name")
+_IN_PROCESS = (
+    "dtype",
+    "device",
+    "quantisation",
+    "compile",
+    "max_context_tokens",
+    "default_answer_tokens",
+    "num_threads",
+    "max_waiting",
+)
 
 
 def split_commas(value: object) -> object:
@@ -125,12 +143,12 @@ class GeneratorSettings(LayeredSettings):
     def _one_generator(self) -> Self:
         """A setting of another generator is a mistake, not something to ignore."""
         foreign = {
-            "embedded": (*_UPSTREAM, *_LOCAL),
-            "openai": _LOCAL,
+            "embedded": (*_UPSTREAM, *_OWN_MODEL),
+            "openai": (*_OWN_MODEL, *_IN_PROCESS),
             "transformers": _UPSTREAM,
         }[self.generator]
         for name in foreign:
-            if getattr(self, name):
+            if name in self.model_fields_set:
                 raise ValueError(
                     f"{ENV_PREFIX}{name.upper()}: the generator '{self.generator}' has no such "
                     f"setting; {ENV_PREFIX}GENERATOR chooses another"

@@ -11,6 +11,7 @@ from guard_service.moderation import ConfigurationError
 
 ROOT = Path(__file__).parents[2]
 KEY = "not-to-be-seen-by-anyone"
+UPSTREAM = {"generator": "openai", "upstream_url": "http://x/v1", "upstream_models": "m"}
 
 
 def refusal(flags: dict[str, object] | None = None) -> str:
@@ -106,6 +107,9 @@ def test_lists_are_comma_separated(monkeypatch: pytest.MonkeyPatch):
         ({"generator": "transformers", "model": "./nowhere/at/all"}, "GATEWAY_MODEL"),
         ({"model": "some/model"}, "GATEWAY_MODEL"),
         ({"generator": "transformers", "upstream_url": "http://x/v1"}, "GATEWAY_UPSTREAM_URL"),
+        ({"upstream_connect_seconds": "5"}, "GATEWAY_UPSTREAM_CONNECT_SECONDS"),
+        ({**UPSTREAM, "device": "cuda"}, "GATEWAY_DEVICE"),
+        ({**UPSTREAM, "max_waiting": "0"}, "GATEWAY_MAX_WAITING"),
         ({"audit_file": "audit.jsonl"}, "GATEWAY_AUDIT_KEY"),
         ({"audit_required": "true"}, "GATEWAY_AUDIT_FILE"),
     ],
@@ -117,13 +121,12 @@ def test_settings_that_do_not_fit_together_are_refused(flags: dict[str, object],
 def test_a_secret_is_never_shown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setenv("GATEWAY_AUDIT_KEY", KEY)
     monkeypatch.setenv("GATEWAY_UPSTREAM_API_KEY", KEY)
-    flags = {"generator": "openai", "upstream_url": "http://x/v1", "upstream_models": "m"}
 
-    settings = load({**flags, "audit_file": str(tmp_path / "audit.jsonl")})
+    settings = load({**UPSTREAM, "audit_file": str(tmp_path / "audit.jsonl")})
 
     assert KEY not in repr(settings) + str(settings)
     monkeypatch.setenv("GATEWAY_AUDIT_KEY", "short-key")
-    assert "short-key" not in refusal(flags)
+    assert "short-key" not in refusal(UPSTREAM)
 
 
 def test_a_secret_in_a_broken_file_is_not_quoted(tmp_path: Path):
