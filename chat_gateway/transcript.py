@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 
-from chat_gateway.chat import ChatMessage, InvalidChat
+from chat_gateway.chat import ChatMessage, GeneratorFailed, InvalidChat
 from guard_service.moderation import Conversation, Message, Role
 
 SEPARATOR = "\n\n"
 """Stands between parts of one turn that a client sees apart."""
+MAX_REPEATED_CHARACTERS = 1_048_576
+"""The most that is read to the guard again because a part of an answer goes on after another."""
 
 
 def conversation_of(messages: Sequence[ChatMessage]) -> Conversation:
@@ -47,6 +49,9 @@ class Transcript:
         self._sent: list[str] = []
         self._unsent: list[str] = []
         self._kind = ""
+        self._began = 0
+        self._spans: dict[str, slice] = {}
+        self._num_repeated = 0
         self.num_characters = 0
         self.num_sent = 0
         self.is_blank = True
@@ -62,13 +67,29 @@ class Transcript:
         return self.num_characters - self.num_sent
 
     def append(self, kind: str, text: str) -> None:
-        """Add text; where its `kind` differs from the last one's, a blank line goes between."""
-        if self.num_characters and kind != self._kind:
-            text = SEPARATOR + text
-        self._kind = kind
+        """Add text; where its `kind` differs from the last one's, a blank line goes between.
+
+        A kind that was there before is repeated first: a client reads its pieces as one.
+
+        Raises:
+            GeneratorFailed: that would have to be done too often.
+        """
+        if kind != self._kind:
+            text = self._change_to(kind) + text
         self._unsent.append(text)
         self.num_characters += len(text)
         self.is_blank = self.is_blank and not text.strip()
+
+    def _change_to(self, kind: str) -> str:
+        """What stands between the last text and the next one of this kind."""
+        self._spans[self._kind] = slice(self._began, self.num_characters)
+        again = self.text[self._spans[kind]] if kind in self._spans else ""
+        self._num_repeated += len(again)
+        if self._num_repeated > MAX_REPEATED_CHARACTERS:
+            raise GeneratorFailed("the model went back and forth in its answer too often")
+        separator = SEPARATOR if self.num_characters else ""
+        self._kind, self._began = kind, self.num_characters + len(separator)
+        return separator + again
 
     def take_unsent(self) -> str:
         """What the guard has not been given yet; it counts as given from now on."""

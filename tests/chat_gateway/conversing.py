@@ -131,7 +131,10 @@ async def converse(
 
 
 def transcript_of(events: Iterable[object], choice: int) -> str:
-    """Every word of one choice, in order, tool calls whole and last, parts a blank line apart."""
+    """Every word of one choice, in order, tool calls whole and last, parts a blank line apart.
+
+    A part that goes on after another begins again from its start, as a client reads it.
+    """
     parts: list[tuple[str, str]] = []
     tool_calls: dict[int, tuple[str, str]] = {}
     for event in events:
@@ -139,7 +142,8 @@ def transcript_of(events: Iterable[object], choice: int) -> str:
             if parts and parts[-1][0] == event.channel:
                 parts[-1] = (event.channel, parts[-1][1] + event.text)
             else:
-                parts.append((event.channel, event.text))
+                before = next((text for kind, text in parts[::-1] if kind == event.channel), "")
+                parts.append((event.channel, before + event.text))
         elif isinstance(event, ToolCallDelta) and event.choice == choice:
             name, arguments = tool_calls.get(event.index, (event.name, ""))
             tool_calls[event.index] = (name or "", arguments + event.arguments)

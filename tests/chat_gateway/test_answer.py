@@ -8,6 +8,7 @@ import pytest
 
 from chat_gateway import answer as answer_module
 from chat_gateway.chat import (
+    Channel,
     ChoiceFinished,
     FinishReason,
     GeneratorFailed,
@@ -193,6 +194,16 @@ def test_a_slow_guard_holds_an_endless_generator_back():
 async def test_more_than_can_be_held_is_refused():
     num_pieces = answer_module.MAX_HELD_CHARACTERS // 1000 + 2
     script = [*(TextDelta(0, "x" * 1000) for _ in range(num_pieces)), STOP]
+
+    seen = await converse(ScriptedGenerator(script), FakeGuard(), GatewayPolicy(mode=Mode.BUFFER))
+
+    assert isinstance(seen.error, GeneratorFailed)
+    assert seen.text() == ""
+
+
+async def test_an_answer_that_goes_back_and_forth_without_end_is_refused():
+    ways = (Channel.CONTENT, Channel.REASONING)
+    script = [*(TextDelta(0, "x" * 1000, ways[i % 2]) for i in range(500)), STOP]
 
     seen = await converse(ScriptedGenerator(script), FakeGuard(), GatewayPolicy(mode=Mode.BUFFER))
 

@@ -96,6 +96,20 @@ def tool_calls_split_at_every_boundary() -> Iterator[Scenario]:
                 yield Scenario((TextDelta(0, "Let me look that up. "), *calls, end))
 
 
+def channels_that_take_turns() -> Iterator[Scenario]:
+    for cut in range(1, len(UNSAFE_PHRASE)):
+        for other in (Channel.REASONING, Channel.REFUSAL):
+            for between in (" ", "\n\n", "Hm. ", STORY):
+                yield Scenario(
+                    (
+                        TextDelta(0, STORY + UNSAFE_PHRASE[:cut]),
+                        TextDelta(0, between, other),
+                        TextDelta(0, UNSAFE_PHRASE[cut:] + STORY),
+                        ChoiceFinished(0, STOP),
+                    )
+                )
+
+
 def two_choices_at_once() -> Iterator[Scenario]:
     for offset in range(0, len(STORY) + 1, 2):
         for unsafe_choice in (0, 1):
@@ -165,6 +179,7 @@ FAMILIES = (
     every_offset_split_at_every_boundary,
     every_offset_in_pieces_of_every_size,
     tool_calls_split_at_every_boundary,
+    channels_that_take_turns,
     two_choices_at_once,
     crashes_at_every_step,
     anything_at_random,
@@ -188,6 +203,7 @@ async def observe(scenario: Scenario) -> tuple[Seen, FakeGuard]:
                 seen.events.append(event)
                 if isinstance(event, TextDelta | ToolCallDelta):
                     require_judged_safe(seen.text(event.choice), guard)
+                    require_safe_to_read(seen, event.choice)
     except GatewayError as error:
         seen.error = error
     return seen, guard
@@ -203,6 +219,13 @@ def require_judged_safe(released: str, guard: FakeGuard) -> None:
     is_judged = any(prefix.startswith(released) for prefix in judged_safe)
     assert is_judged or not released.strip(), f"unjudged: {released!r}"
     assert oracle(released) < 0.5, f"unsafe: {released!r}"
+
+
+def require_safe_to_read(seen: Seen, choice: int) -> None:
+    """A client puts the pieces of a channel together, whatever came between them."""
+    for channel in Channel:
+        pieces = [e.text for e in seen.of(TextDelta) if (e.choice, e.channel) == (choice, channel)]
+        assert oracle("".join(pieces)) < 0.5, f"unsafe {channel}: {pieces!r}"
 
 
 def require_right_end(scenario: Scenario, seen: Seen) -> None:
