@@ -76,6 +76,8 @@ class Gate:
         Raises:
             UnreadableVerdict: it is called final but does not cover everything.
         """
+        if self.is_blocked:
+            return  # doubt ended while this verdict was on its way
         verdict, covered = checkpoint.verdict, checkpoint.num_characters
         self._require_honest(checkpoint)
         self._exchange.observer.judged(Phase.RESPONSE, verdict)

@@ -164,3 +164,29 @@ def test_annotated_text_does_not_wait_for_its_verdict():
 
     first_verdict = next(i for i, e in enumerate(seen.events) if isinstance(e, Judged))
     assert seen.events.index(seen.finishes[0]) < first_verdict
+
+
+def test_a_verdict_that_comes_as_doubt_ends_in_a_block_changes_nothing():
+    class PunctualGuard(FakeGuard):
+        """Its second verdict is there within the tick of the clock in which doubt ends."""
+
+        async def pause(self, seconds):
+            is_second = self.streams and self.streams[0].checkpoints
+            await super().pause(seconds - 5e-10 if is_second else seconds)
+
+    guard = PunctualGuard(
+        judge=lambda text: DOUBTFUL if UNSAFE_PHRASE not in text else 0.9, check_seconds=1.0
+    )
+    script = [
+        TextDelta(0, "A doubtful word or two."),
+        Stall(10.0),
+        *answer(UNSAFE_PHRASE, piece=20),
+    ]
+    journal = Journal()
+
+    seen = run_virtually(
+        converse(ScriptedGenerator(script), guard, grey(max_hold_seconds=10.0), observer=journal)
+    )
+
+    assert [block.choice for block in seen.blocks] == [0]
+    assert [d.action for d in journal.decisions] == [Action.PASSED, Action.BLOCKED]
