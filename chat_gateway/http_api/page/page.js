@@ -132,7 +132,7 @@ class Exchange {
     this.why = null;
     this.asked = element("section", "turn user");
     this.promptVerdict = new VerdictLine(this.mode);
-    this.asked.append(element("p", "text", text), this.promptVerdict.root);
+    this.asked.append(element("h2", "unseen", "You"), element("p", "text", text), this.promptVerdict.root);
     this.said = element("section", "turn assistant");
     this.reasoning = element("p", "text reasoning");
     this.body = element("p", "text");
@@ -141,7 +141,7 @@ class Exchange {
     this.veil = element("span", "veil");
     this.veil.setAttribute("aria-hidden", "true");
     this.verdict = new VerdictLine(this.mode);
-    this.said.append(this.reasoning, this.body, this.held, this.verdict.root);
+    this.said.append(element("h2", "unseen", "Answer"), this.reasoning, this.body, this.held, this.verdict.root);
     log.append(this.asked, this.said);
   }
 

@@ -231,11 +231,33 @@ async def test_everything_is_reached_by_tab_in_reading_order(chromium):
     async with page_of(chromium) as seen:
         await seen.page.locator("#policy").focus()
         reached = []
-        for _ in range(5):
+        for _ in range(6):
             await seen.page.keyboard.press("Tab")
             reached.append(await seen.page.evaluate("document.activeElement.textContent.trim()"))
         assert reached[0] == "New chat"
         assert await seen.page.evaluate("document.activeElement.id") == "message"
+
+
+async def test_a_long_conversation_is_scrolled_with_the_keyboard(chromium):
+    generator = ScriptedGenerator(answer("A line.\n" * 200))
+    async with page_of(chromium, generator=generator) as seen:
+        await type_and_send(seen.page, "Hello")
+        await seen.answered()
+        assert await seen.page.evaluate("log.scrollTop") > 0
+        await seen.page.keyboard.press("Shift+Tab")
+        await seen.page.keyboard.press("Home")
+        async with asyncio.timeout(10):
+            while await seen.page.evaluate("log.scrollTop") > 0:
+                await asyncio.sleep(0.05)
+
+
+async def test_a_reader_of_the_screen_hears_who_speaks(chromium):
+    async with page_of(chromium) as seen:
+        await type_and_send(seen.page, "Hello")
+        await seen.answered()
+        assert await seen.page.get_by_role("main").get_by_role("log").count() == 1
+        headings = seen.page.get_by_role("log").get_by_role("heading")
+        assert await headings.all_inner_texts() == ["You", "Answer"]
 
 
 async def test_a_phone_shows_everything_without_sideways_scrolling(chromium):
