@@ -144,4 +144,6 @@ def _tool_choice(prompt: chat_pb2.Prompt) -> object:
         case _:
             if choice.mode not in _MODES:
                 raise InvalidChat("prompt.tool_choice.mode", "use one of the modes by name")
+            if choice.mode == chat_pb2.TOOL_MODE_REQUIRED and not prompt.tools:
+                raise InvalidChat("prompt.tool_choice.mode", "there are no tools to require")
             return _MODES[choice.mode]

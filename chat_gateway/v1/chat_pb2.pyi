@@ -564,7 +564,7 @@ class Choice(_message.Message):
 
     @_builtins.property
     def refusal(self) -> Global___Refusal:
-        """Set when the answer was blocked; what stands above was judged safe before the block."""
+        """Set when the answer was blocked; nothing of it stands above, not even what was judged safe before."""
 
     def __init__(
         self,

@@ -79,6 +79,10 @@ WRONG = {
         saying(message(), tool_choice=chat_pb2.ToolChoice(mode=0)),
         "prompt.tool_choice.mode",
     ),
+    "no tool to require": (
+        saying(message(), tool_choice=chat_pb2.ToolChoice(mode=chat_pb2.TOOL_MODE_REQUIRED)),
+        "prompt.tool_choice.mode",
+    ),
     "request id": (chat_pb2.ChatRequest(request_id=SECRET + "\n"), "request_id"),
 }
 
