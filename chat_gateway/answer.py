@@ -219,7 +219,7 @@ class Answer:
         ):
             self._reading.cancel()
         over = not self._is_generating and self._num_reports == 0
-        if over and all(gate.is_over for gate in gates) and not self._has_ended:
+        if over and all(gate.is_settled for gate in gates) and not self._has_ended:
             self._has_ended = True
             if self._usage is not None:
                 self._outbox.put(self._usage)

@@ -40,11 +40,6 @@ class Gate:
         return Held(self._choice, self.held.num_held, self._first_delay, self._end_delay)
 
     @property
-    def is_over(self) -> bool:
-        """Whether nothing more of this choice can reach the client."""
-        return self.is_blocked or (self.is_settled and self.held.finished)
-
-    @property
     def in_doubt(self) -> bool:
         """Whether text judged safe is held because it is close to unsafe."""
         return self._doubt is not None

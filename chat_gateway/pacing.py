@@ -24,8 +24,8 @@ class Pace:
         """Whether to check now that `num_unsent` characters wait, the last ones in `newest`."""
         if num_unsent >= self._distance:
             return True
-        enough = self._distance if self._is_first else self._distance // 2
-        return num_unsent >= enough and _SENTENCE_END.search(newest) is not None
+        is_halfway = not self._is_first and num_unsent >= self._distance // 2
+        return is_halfway and _SENTENCE_END.search(newest) is not None
 
     def checked(self) -> None:
         """A check was asked for."""

@@ -41,7 +41,7 @@ def _with(
 
 
 def _option(setting: SettingReference) -> inspect.Parameter:
-    is_of_the_generator = setting.name in GeneratorSettings.model_fields
+    is_of_the_generator = setting.name in GeneratorSettings.__annotations__
     details = [
         *([setting.allowed] if setting.allowed != "text" else []),
         *([f"default {setting.default}"] if setting.default != "-" else []),

@@ -44,7 +44,7 @@ class ExtProcSettings(GatewaySettings):
 
 def ext_proc_references() -> Iterator[SettingReference]:
     """One reference for every setting that means something to an external processor."""
-    foreign = _OF_OTHER_DOORS | GeneratorSettings.model_fields.keys() - {"config"}
+    foreign = _OF_OTHER_DOORS | GeneratorSettings.__annotations__.keys()
     return (each for each in references(ExtProcSettings) if each.name not in foreign)
 
 

@@ -81,6 +81,23 @@ def test_doubt_ends_after_its_length(releases):
     assert seen.text() == (STORY + "End." if releases else "")
 
 
+def test_only_text_in_doubt_counts_against_the_bound_of_doubt():
+    guard = FakeGuard(judge=lambda text: DOUBTFUL if 100 < len(text) < 150 else CLEAR)
+    script = [
+        TextDelta(0, "x" * 100),
+        Stall(3.0),
+        TextDelta(0, "y" * 30),
+        Stall(3.0),
+        *answer("z" * 50, piece=50),
+    ]
+
+    seen = run_virtually(converse(ScriptedGenerator(script), guard, grey(max_hold_characters=60)))
+
+    assert DOUBTFUL in [judged.verdict.unsafe_probability for judged in seen.verdicts]
+    assert seen.blocks == []
+    assert seen.text() == "x" * 100 + "y" * 30 + "z" * 50
+
+
 async def test_a_final_verdict_leaves_no_doubt():
     seen = await converse(ScriptedGenerator(answer(STORY[:30])), in_doubt_until(10_000), grey())
 

@@ -172,12 +172,16 @@ def test_an_unsafe_answer_ends_its_choice_and_stops_the_generator():
 
 def test_one_blocked_choice_leaves_the_other_to_its_end():
     bad, good = answer(UNSAFE_PHRASE, choice=0), answer(STORY, choice=1)
-    generator = ScriptedGenerator([*bad[:-1], Stall(5.0), *good])
+    more = TextDelta(0, " and more")
+    generator, journal = ScriptedGenerator([*bad[:-1], Stall(5.0), more, *good]), Journal()
 
-    seen = run_virtually(converse(generator, FakeGuard(), request=asking(num_choices=2)))
+    seen = run_virtually(
+        converse(generator, FakeGuard(), request=asking(num_choices=2), observer=journal)
+    )
 
     assert [block.choice for block in seen.blocks] == [0]
     assert (seen.text(0), seen.text(1)) == ("", STORY)
+    assert journal.num_withheld == len(UNSAFE_PHRASE + more.text)
     assert [finish.choice for finish in seen.finishes] == [1]
 
 

@@ -247,7 +247,7 @@ async def test_a_long_conversation_is_scrolled_with_the_keyboard(chromium):
         await seen.page.keyboard.press("Shift+Tab")
         await seen.page.keyboard.press("Home")
         async with asyncio.timeout(10):
-            while await seen.page.evaluate("log.scrollTop") > 0:
+            while await seen.page.evaluate("log.scrollTop") > 0:  # noqa: ASYNC110 - has no event
                 await asyncio.sleep(0.05)
 
 
