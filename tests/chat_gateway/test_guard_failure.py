@@ -210,6 +210,25 @@ async def test_a_guard_that_breaks_its_contract_passes_nothing_it_did_not_judge(
     assert len(seen.text()) <= 8
 
 
+async def test_a_verdict_that_is_final_before_the_answer_is_blocks():
+    class HastyStream(FakeGuardStream):
+        async def checkpoints(self):
+            await self._check_wanted.wait()
+            yield Checkpoint(verdict(0.01), len(self._call.judged_text), final=True)
+
+    class HastyGuard(FakeGuard):
+        @asynccontextmanager
+        async def stream(self, conversation, **_):
+            yield HastyStream(self, GuardCall(conversation, "", "", None, streamed=True))
+
+    script = [TextDelta(0, STORY), Stall(0.01), *answer("End.")]
+
+    seen = await converse(ScriptedGenerator(script), HastyGuard(), STRICT)
+
+    assert [block.verdict for block in seen.blocks] == [None]
+    assert seen.text() == ""
+
+
 async def test_the_reader_of_a_broken_stream_says_why_it_broke():
     async def send() -> None:
         raise JudgementFailed("the connection to the server cannot be used")
