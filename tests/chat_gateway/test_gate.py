@@ -33,7 +33,7 @@ def in_doubt_until(num_characters: int) -> FakeGuard:
 
 def test_doubtful_text_waits_and_is_released_by_a_clear_verdict():
     steps = answer(STORY)
-    script = [*steps[:20], Stall(1.0), *steps[20:]]
+    script = [*steps[:20], Stall(1.0), *steps[20:40], Stall(60.0), *steps[40:]]
 
     seen = run_virtually(converse(ScriptedGenerator(script), in_doubt_until(100), grey()))
 
