@@ -3,13 +3,12 @@
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from typing import Annotated, Any
-
-import typer
+from typing import Any
 
 from chat_gateway.settings import GatewaySettings, load, load_ext_proc
 from chat_gateway.settings.ext_proc import ext_proc_references
 from chat_gateway.settings.generator import GeneratorSettings
+from guard_service.configuration.options import option_of
 from guard_service.configuration.reference import SettingReference, references
 
 Command = Callable[..., None]
@@ -42,21 +41,4 @@ def _with(
 
 def _option(setting: SettingReference) -> inspect.Parameter:
     is_of_the_generator = setting.name in GeneratorSettings.__annotations__
-    details = [
-        *([setting.allowed] if setting.allowed != "text" else []),
-        *([f"default {setting.default}"] if setting.default != "-" else []),
-        setting.variable,
-    ]
-    option = typer.Option(
-        setting.flag,
-        help=f"{setting.description} ({'; '.join(details)})",
-        rich_help_panel="Model that answers" if is_of_the_generator else "Gateway",
-        metavar="VALUE",
-        show_default=False,
-    )
-    return inspect.Parameter(
-        setting.name,
-        inspect.Parameter.KEYWORD_ONLY,
-        default=None,
-        annotation=Annotated[str | None, option],
-    )
+    return option_of(setting, panel="Model that answers" if is_of_the_generator else "Gateway")

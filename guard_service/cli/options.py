@@ -3,10 +3,11 @@
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
+from guard_service.configuration.options import option_of
 from guard_service.configuration.reference import SettingReference, references
 from guard_service.settings import ModelSettings, ServeSettings, load
 
@@ -43,21 +44,4 @@ def with_settings(shown: type[ModelSettings]) -> Callable[[Command], Command]:
 
 def _option(setting: SettingReference) -> inspect.Parameter:
     is_of_the_model = setting.name in ModelSettings.model_fields
-    details = [
-        *([setting.allowed] if setting.allowed != "text" else []),
-        *([f"default {setting.default}"] if setting.default != "-" else []),
-        setting.variable,
-    ]
-    option = typer.Option(
-        setting.flag,
-        help=f"{setting.description} ({'; '.join(details)})",
-        rich_help_panel="Model settings" if is_of_the_model else "Server settings",
-        metavar="VALUE",
-        show_default=False,
-    )
-    return inspect.Parameter(
-        setting.name,
-        inspect.Parameter.KEYWORD_ONLY,
-        default=None,
-        annotation=Annotated[str | None, option],
-    )
+    return option_of(setting, panel="Model settings" if is_of_the_model else "Server settings")
