@@ -81,6 +81,35 @@ def test_doubt_ends_after_its_length(releases):
     assert seen.text() == (STORY + "End." if releases else "")
 
 
+def test_what_came_after_the_verdict_is_not_released_with_what_was_in_doubt():
+    guard = FakeGuard(judge=lambda text: 0.9 if UNSAFE_PHRASE in text else DOUBTFUL)
+    guard.check_seconds = 3.0
+    text = "A doubtful word or two. "
+    script = [TextDelta(0, text), Stall(12.0), *answer(UNSAFE_PHRASE, piece=20)]
+
+    seen = run_virtually(converse(ScriptedGenerator(script), guard, grey(release_after_hold=True)))
+
+    assert seen.text() == text
+    assert len(seen.blocks) == 1
+
+
+def test_doubt_after_a_release_has_its_own_bound():
+    guard = FakeGuard(judge=lambda text: 0.9 if UNSAFE_PHRASE in text else DOUBTFUL)
+    script = [
+        TextDelta(0, "x" * 30),
+        Stall(20.0),
+        TextDelta(0, "y" * 40),
+        Stall(3.0),
+        *answer(UNSAFE_PHRASE, piece=20),
+    ]
+    policy = grey(max_hold_characters=60, release_after_hold=True)
+
+    seen = run_virtually(converse(ScriptedGenerator(script), guard, policy))
+
+    assert seen.text() == "x" * 30
+    assert len(seen.blocks) == 1
+
+
 def test_only_text_in_doubt_counts_against_the_bound_of_doubt():
     guard = FakeGuard(judge=lambda text: DOUBTFUL if 100 < len(text) < 150 else CLEAR)
     script = [
