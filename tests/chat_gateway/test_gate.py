@@ -175,6 +175,22 @@ async def test_annotating_reports_verdicts_and_blocks_nothing():
     assert {d.action for d in journal.decisions} == {Action.REPORTED}
 
 
+async def test_what_is_reported_is_the_first_unsafe_verdict():
+    def judge(text: str) -> float:
+        return 0.01 if len(text) not in range(50, 150) else 0.9 if len(text) < 100 else 0.8
+
+    journal, policy = Journal(), GatewayPolicy(mode=Mode.SHADOW, checkpoints=CLOSE)
+
+    await converse(
+        ScriptedGenerator(answer(STORY)), FakeGuard(judge=judge), policy, observer=journal
+    )
+
+    decision = journal.decisions[-1]
+    assert decision.action is Action.REPORTED
+    assert decision.verdict is not None
+    assert decision.verdict.unsafe_probability == 0.9
+
+
 async def test_a_shadow_tells_the_client_nothing_and_the_observer_everything():
     text, journal = STORY + UNSAFE_PHRASE, Journal()
     policy = GatewayPolicy(mode=Mode.SHADOW, checkpoints=CLOSE)
