@@ -7,7 +7,7 @@ from contextlib import aclosing
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from chat_gateway.chat import Blocked, ChatEvent, ChatRequest
+from chat_gateway.chat import Blocked, ChatEvent, ChatRequest, InvalidChat
 from chat_gateway.http_api.chat_heading import Heading
 from chat_gateway.http_api.chat_reply import ChatCompletion, ChatCompletionChunk
 from chat_gateway.http_api.chat_request import chat_request
@@ -56,6 +56,8 @@ async def answered(services: Services, request: Request, body: ChatCompletionReq
     if body.moderation is not None:
         await require_guard_model(services.guard, body.moderation.model, param="moderation.model")
     detail = request.headers.get(DETAIL_HEADER)
+    if detail not in (None, *WITH_VERDICTS):
+        raise InvalidChat(DETAIL_HEADER, f"must be {' or '.join(WITH_VERDICTS)}")
     heading = _heading(body, chat, policy, detail=detail in WITH_VERDICTS)
     events = _events(
         services,

@@ -157,3 +157,10 @@ async def test_the_guard_is_reported_on_only_to_those_who_ask():
     assert (last["phase"], last["choice"], last["final"]) == ("response", 0, True)
     assert last["judged_characters"] == len(LONG_SAFE)
     assert 0 <= last["unsafe_probability"] < 0.5
+
+
+async def test_a_detail_that_there_is_not_is_refused():
+    async with running_gateway() as gateway:
+        refused = await gateway.post(json=CHAT, headers={"x-guard-detail": "3"})
+    assert refused.status_code == 400
+    assert refused.json()["error"]["param"] == "x-guard-detail"
