@@ -172,6 +172,7 @@ async def test_annotating_reports_verdicts_and_blocks_nothing():
     assert seen.text() == text
     assert seen.blocks == []
     assert {judged.phase for judged in seen.verdicts if judged.verdict.unsafe} == set(Phase)
+    assert journal.num_released == len(text)
     assert {d.action for d in journal.decisions} == {Action.REPORTED}
 
 

@@ -166,6 +166,7 @@ def test_an_unsafe_answer_ends_its_choice_and_stops_the_generator():
     assert generator.closed
     assert all(call.closed for call in guard.calls)
     assert journal.num_released + journal.num_withheld == len(text)
+    assert journal.delays == [Phase.PROMPT]
     assert journal.generator_errors == ["cancelled"]
     assert journal.outcomes == [Outcome.RESPONSE_BLOCKED]
 
