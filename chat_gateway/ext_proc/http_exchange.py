@@ -64,12 +64,13 @@ class HttpExchange:
         """Answer the chat.
 
         Raises:
-            Unfinished: no whole answer was given.
+            EnvoyGone: before a whole answer was given.
+            Unfinished: none was given, though Envoy waits for it.
         """
         CURRENT.set(self)
         await app(self._scope(), self._receiver(), self._send)
         if not self._done:
-            raise Unfinished
+            raise EnvoyGone if self._envoy.ended.is_set() else Unfinished
 
     async def forward(self, body: bytes, headers: Sequence[tuple[str, str]]) -> None:
         """Send the judged request on, with these headers besides."""

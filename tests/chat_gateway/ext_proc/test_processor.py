@@ -192,13 +192,15 @@ async def test_after_a_refusal_too():
     assert was_open
 
 
-async def test_an_envoy_that_stops_in_the_middle_is_answered_with_an_error():
-    async with processing() as (_, _, channel):
+async def test_an_envoy_that_stops_in_the_middle_is_no_fault_and_is_answered_with_an_error():
+    async with processing() as (_, metrics, channel):
         talk = Talk(channel)
         await streaming(talk)
         await talk.call.done_writing()
 
-        assert await talk.code() is not grpc.StatusCode.OK
+        assert await talk.code() is grpc.StatusCode.CANCELLED
+    labels = {"method": "Process", "code": "INTERNAL"}
+    assert metrics.registry.get_sample_value("gateway_rpcs_total", labels) == 0
 
 
 async def test_an_envoy_that_says_nothing_is_answered_with_an_error():
