@@ -146,6 +146,35 @@ def test_doubtful_text_is_not_let_pass_when_the_guard_is_lost():
     assert seen.text() == ""
 
 
+def test_doubt_that_ended_with_the_guard_does_not_end_again():
+    def judge(text: str) -> float:
+        if "what do" in text:
+            raise NotReady("down")
+        return DOUBTFUL if text.startswith("Maybe") else CLEAR
+
+    script = [
+        TextDelta(0, "Maybe, or maybe not."),
+        Stall(1.0),
+        TextDelta(0, " Or what do we know?"),
+        Stall(60.0),
+        *answer(STORY, choice=1),
+    ]
+    journal = Journal()
+
+    seen = run_virtually(
+        converse(
+            ScriptedGenerator(script),
+            FakeGuard(judge=judge),
+            grey(),
+            request=asking(num_choices=2),
+            observer=journal,
+        )
+    )
+
+    assert [block.choice for block in seen.blocks] == [0]
+    assert [d.action for d in journal.decisions] == [Action.PASSED, Action.BLOCKED, Action.PASSED]
+
+
 async def test_a_buffered_answer_is_judged_once_and_comes_at_once():
     guard = FakeGuard()
     policy = GatewayPolicy(mode=Mode.BUFFER, checkpoints=CLOSE)

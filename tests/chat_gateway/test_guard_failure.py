@@ -229,6 +229,32 @@ async def test_a_verdict_that_is_final_before_the_answer_is_blocks():
     assert seen.text() == ""
 
 
+async def test_a_guard_lost_after_its_final_verdict_is_not_missed():
+    class LeavingStream(FakeGuardStream):
+        async def checkpoints(self):
+            async for checkpoint in super().checkpoints():
+                yield checkpoint
+            raise NotReady("restarting")
+
+    class LeavingGuard(FakeGuard):
+        @asynccontextmanager
+        async def stream(self, conversation, **_):
+            yield LeavingStream(self, GuardCall(conversation, "", "", None, streamed=True))
+
+    script = [*answer(STORY), Stall(0.01), *answer(STORY, choice=1)]
+    journal = Journal()
+
+    seen = await converse(
+        ScriptedGenerator(script),
+        LeavingGuard(),
+        request=asking(num_choices=2),
+        observer=journal,
+    )
+
+    assert (seen.text(0), seen.text(1)) == (STORY, STORY)
+    assert {d.action for d in journal.decisions} == {Action.PASSED}
+
+
 async def test_the_reader_of_a_broken_stream_says_why_it_broke():
     async def send() -> None:
         raise JudgementFailed("the connection to the server cannot be used")
