@@ -23,7 +23,6 @@ from chat_gateway.pipeline import ChatPipeline, Pipeline
 from chat_gateway.places import Places
 from chat_gateway.policy import GatewayPolicy
 from chat_gateway.policy_file import load_policies
-from chat_gateway.recorded_pipeline import RecordedPipeline
 from chat_gateway.settings import GatewaySettings
 from chat_gateway.text_moderation import TextModeration
 from chat_gateway.token_limit import TokenLimit
@@ -133,15 +132,11 @@ async def composed(
     try:
         async with GuardClient(settings.guard, metadata=tracing.headers) as client:
             guard = tracing.guard(client)
-            if trail and settings.audit_required:
-                pipeline: Pipeline = RecordedPipeline(guard, limited, observer, trail)
-                moderation = TextModeration(guard, observer, trail)
-            else:
-                pipeline = ChatPipeline(guard, limited, observer)
-                moderation = TextModeration(guard, observer)
+            recorder = trail if settings.audit_required else None
+            pipeline = ChatPipeline(guard, limited, observer, recorder)
             yield Gateway(
                 pipeline=tracing.pipeline(pipeline),
-                moderation=moderation,
+                moderation=TextModeration(guard, observer, recorder),
                 places=Places(settings.max_concurrent_requests),
                 generator=limited,
                 guard=guard,

@@ -12,6 +12,7 @@ from chat_gateway.observer import Observer
 from chat_gateway.outcome import OutcomeReport
 from chat_gateway.policy import GatewayPolicy
 from chat_gateway.prompt_check import judge_prompt
+from chat_gateway.recording import Recorder, require_recording
 from chat_gateway.transcript import conversation_of
 
 
@@ -31,12 +32,22 @@ class Pipeline(Protocol):
 
 
 class ChatPipeline:
-    """Answers conversations and lets nothing pass that the guard has not judged."""
+    """Answers conversations and lets nothing pass that the guard has not judged.
 
-    def __init__(self, guard: Guard, generator: Generator, observer: Observer) -> None:
+    With a `recorder`, no chat begins while it is not working; those under way go on.
+    """
+
+    def __init__(
+        self,
+        guard: Guard,
+        generator: Generator,
+        observer: Observer,
+        recorder: Recorder | None = None,
+    ) -> None:
         self._guard = guard
         self._generator = generator
         self._observer = observer
+        self._recorder = recorder
 
     async def chat(
         self,
@@ -57,6 +68,7 @@ class ChatPipeline:
             GatewayError: any of the tree; what was said before stays said.
         """
         with OutcomeReport(self._observer) as outcome:
+            require_recording(self._recorder)
             self._generator.check(request)
             exchange = Exchange(
                 request=request,

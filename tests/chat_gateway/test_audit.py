@@ -11,10 +11,11 @@ import pytest
 
 from chat_gateway.audit import AuditTrail
 from chat_gateway.chat import GuardUnavailable
-from chat_gateway.observer import Action, NullObserver
+from chat_gateway.observer import Action, Outcome
+from chat_gateway.pipeline import ChatPipeline
 from chat_gateway.policy import GatewayPolicy
-from chat_gateway.recorded_pipeline import RecordedPipeline
 from guard_service.moderation import ConfigurationError
+from tests.chat_gateway.conversing import Journal, asking
 from tests.chat_gateway.decisions import TEXT, decision
 from tests.chat_gateway.fakes import FakeGuard, ScriptedGenerator, verdict
 
@@ -169,14 +170,14 @@ def test_records_that_waited_for_the_disk_are_written_once_it_has_room(tmp_path:
 
 
 async def test_required_records_close_the_gateway_while_they_cannot_be_written():
-    generator = ScriptedGenerator([])
-    request = object()
+    generator, journal = ScriptedGenerator([]), Journal()
     with trail_to(Path("/dev/full"), tally := Tally()) as trail:
-        pipeline = RecordedPipeline(FakeGuard(), generator, NullObserver(), trail)
+        pipeline = ChatPipeline(FakeGuard(), generator, journal, trail)
         trail.decided(decision())
         tally.wait_for_failure()
 
         with pytest.raises(GuardUnavailable, match="audit_required"):
-            pipeline.chat(request, GatewayPolicy(), request_id="r", deadline=0.0)
+            await anext(pipeline.chat(asking(), GatewayPolicy(), request_id="r", deadline=0.0))
 
     assert generator.requests == []
+    assert journal.outcomes == [Outcome.GUARD_UNAVAILABLE]
