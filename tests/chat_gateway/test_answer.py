@@ -255,11 +255,12 @@ def test_an_answer_that_never_waited_for_its_verdict_does_not_fail_for_want_of_i
     assert seen.text() == STORY
 
 
-def test_a_choice_blocked_in_doubt_gives_its_guard_stream_back_at_once():
-    guard = FakeGuard(judge=lambda text: 0.4 if text.startswith("Maybe") else 0.01)
+@pytest.mark.parametrize("probability", [0.4, 0.9], ids=["in doubt", "unsafe"])
+def test_a_blocked_choice_gives_its_guard_stream_back_at_once(probability):
+    guard = FakeGuard(judge=lambda text: probability if text.startswith("Maybe") else 0.01)
     script = [
         TextDelta(0, "Maybe, or maybe not."),
-        Stall(60.0),
+        Stall(30.0),
         *answer(STORY, choice=1),
     ]
     policy = GatewayPolicy(checkpoints=CLOSE, hold_from=0.3, max_hold_seconds=1.0)

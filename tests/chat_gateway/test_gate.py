@@ -175,6 +175,17 @@ def test_doubt_that_ended_with_the_guard_does_not_end_again():
     assert [d.action for d in journal.decisions] == [Action.PASSED, Action.BLOCKED, Action.PASSED]
 
 
+def test_after_the_first_check_the_next_ones_come_further_apart():
+    guard = FakeGuard()
+    apart = Checkpoints(first_characters=8, every_characters=40, max_every_characters=40)
+    script = [TextDelta(0, "x" * 8), Stall(0.5), TextDelta(0, "y" * 20), Stall(0.5), *answer("z")]
+
+    run_virtually(converse(ScriptedGenerator(script), guard, GatewayPolicy(checkpoints=apart)))
+
+    [stream] = guard.streams
+    assert [each.num_characters for each in stream.checkpoints] == [8, 29]
+
+
 async def test_a_buffered_answer_is_judged_once_and_comes_at_once():
     guard = FakeGuard()
     policy = GatewayPolicy(mode=Mode.BUFFER, checkpoints=CLOSE)
