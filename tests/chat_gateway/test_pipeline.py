@@ -153,6 +153,14 @@ async def test_what_the_generator_cannot_do_is_refused_before_the_guard_is_asked
     assert journal.outcomes == [Outcome.REFUSED]
 
 
+async def test_prompt_and_answer_are_judged_by_the_guards_policy_that_the_gateways_names():
+    guard = FakeGuard()
+
+    await converse(ScriptedGenerator(answer(STORY)), guard, GatewayPolicy(guard_policy_id="school"))
+
+    assert [call.policy_id for call in guard.calls] == ["school", "school"]
+
+
 def test_an_unsafe_answer_ends_its_choice_and_stops_the_generator():
     text = STORY + UNSAFE_PHRASE
     generator, journal = ScriptedGenerator([*answer(text)[:-1], Stall(1e6)]), Journal()
