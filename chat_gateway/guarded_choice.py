@@ -63,7 +63,6 @@ class GuardedChoice:
 
     def close(self) -> None:
         """Drop what is held; nobody waits for it any more."""
-        self._stop_timers()
         self.gate.discard()
 
     def _plan_check(self, newest: str) -> None:

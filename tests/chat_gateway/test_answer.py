@@ -88,6 +88,17 @@ async def test_a_client_that_leaves_ends_generator_and_guard(num_events):
     assert journal.outcomes == ([Outcome.CANCELLED] if num_events else [])
 
 
+def test_text_that_nobody_waits_for_any_more_counts_as_withheld():
+    guard, journal = FakeGuard(check_seconds=1e6), Journal()
+
+    seen = run_virtually(
+        converse(ScriptedGenerator(answer(STORY)), guard, STRICT, observer=journal, seconds=20.0)
+    )
+
+    assert isinstance(seen.error, OutOfTime)
+    assert (journal.num_released, journal.num_withheld) == (0, len(STORY))
+
+
 async def test_cancelling_the_one_who_waits_ends_generator_and_guard():
     guard, generator = FakeGuard(), ScriptedGenerator([*answer(STORY)[:20], Stall(1e6)])
     waiting = asyncio.ensure_future(converse(generator, guard, STRICT))

@@ -88,6 +88,7 @@ async def test_a_parallel_prompt_check_holds_everything_until_its_verdict():
 
     assert isinstance(await first, Judged)
     assert "".join([e.text async for e in told if isinstance(e, TextDelta)]) == STORY
+    assert len(generator.requests) == 1
 
 
 def test_an_unsafe_prompt_stops_a_generator_that_started_early():
