@@ -47,6 +47,7 @@ class Journal(NullObserver):
     outcomes: list[Outcome] = field(default_factory=list)
     num_released: int = 0
     num_withheld: int = 0
+    num_first_texts: int = 0
     generator_errors: list[str] = field(default_factory=list)
     delays: list[Phase] = field(default_factory=list)
 
@@ -55,6 +56,9 @@ class Journal(NullObserver):
 
     def finished(self, outcome: Outcome, *, seconds: float) -> None:  # noqa: ARG002
         self.outcomes.append(outcome)
+
+    def first_text_released(self, *, seconds: float) -> None:  # noqa: ARG002
+        self.num_first_texts += 1
 
     def text_released(self, *, num_characters: int, held_seconds: float) -> None:  # noqa: ARG002
         self.num_released += num_characters

@@ -287,3 +287,31 @@ def test_a_blocked_choice_gives_its_guard_stream_back_at_once(probability):
         return False
 
     assert run_virtually(read())
+
+
+def test_a_client_that_has_caught_up_lets_the_generator_go_on():
+    num_pieces = 2 * answer_module.MAX_WAITING_CHARACTERS // 1000
+    script = [*(TextDelta(0, "x" * 1000) for _ in range(num_pieces)), STOP]
+    guard, generator = FakeGuard(check_seconds=1e6), ScriptedGenerator(script)
+    policy = GatewayPolicy(mode=Mode.ANNOTATE)
+
+    async def read_after_a_pause() -> int:
+        told = ChatPipeline(guard, generator, NullObserver()).chat(
+            asking(), policy, request_id="r", deadline=time.monotonic() + 60
+        )
+        async with aclosing(told):
+            await anext(told)
+            await asyncio.sleep(1.0)
+            assert not generator.closed
+            return 1 + len([event async for event in told if isinstance(event, TextDelta)])
+
+    assert run_virtually(read_after_a_pause()) == num_pieces
+
+
+def test_an_answer_that_never_waits_for_verdicts_is_out_of_time_without_its_end():
+    script = [*answer(STORY)[:9], Stall(1e6), STOP]
+    policy = GatewayPolicy(mode=Mode.ANNOTATE)
+
+    seen = run_virtually(converse(ScriptedGenerator(script), FakeGuard(), policy, seconds=20.0))
+
+    assert isinstance(seen.error, OutOfTime)

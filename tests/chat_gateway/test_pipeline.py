@@ -57,6 +57,7 @@ async def test_a_safe_answer_passes_whole_after_its_verdicts():
     assert [d.action for d in journal.decisions] == [Action.PASSED, Action.PASSED]
     assert [d.text for d in journal.decisions] == ["Tell me a story", STORY]
     assert (journal.num_released, journal.num_withheld) == (len(STORY), 0)
+    assert journal.num_first_texts == 1
     assert journal.outcomes == [Outcome.ANSWERED]
     assert journal.delays == [Phase.PROMPT, Phase.RESPONSE]
 
@@ -88,7 +89,17 @@ async def test_a_parallel_prompt_check_holds_everything_until_its_verdict():
 
     assert isinstance(await first, Judged)
     assert "".join([e.text async for e in told if isinstance(e, TextDelta)]) == STORY
+
+
+def test_a_generator_that_started_early_is_asked_once():
+    steps = answer(STORY)
+    generator = ScriptedGenerator([*steps[:5], Stall(5.0), *steps[5:]])
+    policy = GatewayPolicy(parallel_prompt_check=True)
+
+    seen = run_virtually(converse(generator, FakeGuard(prompt_seconds=1.0), policy))
+
     assert len(generator.requests) == 1
+    assert seen.text() == STORY
 
 
 def test_an_unsafe_prompt_stops_a_generator_that_started_early():
