@@ -209,10 +209,12 @@ async def test_every_earlier_turn_is_judged_where_the_policy_asks_for_it():
     ]
 
 
+@pytest.mark.parametrize("opens_with", ["system", "user"])
 @pytest.mark.parametrize("turn", [1, 2])
-async def test_an_unsafe_earlier_turn_blocks_where_each_is_judged(turn: int):
+async def test_an_unsafe_earlier_turn_blocks_where_each_is_judged(turn: int, opens_with: str):
     messages = list(HISTORY)
     messages[turn] = replace(messages[turn], content=UNSAFE_PHRASE)
+    messages = messages if opens_with == "system" else messages[1:]
     journal, generator = Journal(), ScriptedGenerator(answer("Fine."))
 
     seen = await converse(
