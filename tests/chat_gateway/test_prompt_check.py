@@ -1,5 +1,6 @@
 """Everything a generator is given is judged, at the same time, and the worst decides."""
 
+import asyncio
 from dataclasses import replace
 
 import pytest
@@ -228,3 +229,23 @@ async def test_an_unsafe_earlier_turn_blocks_where_each_is_judged(turn: int, ope
     assert len(seen.blocks) == 1
     assert generator.requests == []
     assert journal.decisions[0].part is Part.EARLIER_TURN
+
+
+@pytest.mark.parametrize("slow_part", ["Hello", "Stop: END"])
+async def test_a_part_without_a_verdict_at_the_deadline_ends_the_request(slow_part: str):
+    class SlowGuard(FakeGuard):
+        async def moderate(self, conversation, **kwargs):
+            if conversation[-1].content == slow_part:
+                await asyncio.Event().wait()
+            return await super().moderate(conversation, **kwargs)
+
+    request = replace(asking(user("Hello")), sampling=Sampling(stop=("END",)))
+    policy = GatewayPolicy(fail_open=frozenset(Phase))
+    generator = ScriptedGenerator(answer("Fine."))
+
+    async with asyncio.timeout(60):
+        seen = await converse(generator, SlowGuard(), policy, request=request, seconds=0.2)
+
+    assert isinstance(seen.error, OutOfTime)
+    assert seen.events == []
+    assert generator.requests == []
