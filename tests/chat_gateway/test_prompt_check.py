@@ -5,7 +5,15 @@ from dataclasses import replace
 
 import pytest
 
-from chat_gateway.chat import ChatMessage, ChatRequest, InvalidChat, OutOfTime, Sampling, ToolCall
+from chat_gateway.chat import (
+    ChatMessage,
+    ChatRequest,
+    GuardUnavailable,
+    InvalidChat,
+    OutOfTime,
+    Sampling,
+    ToolCall,
+)
 from chat_gateway.observer import Action, Part
 from chat_gateway.policy import GatewayPolicy, Mode
 from chat_gateway.request_fields import fields_text
@@ -247,5 +255,24 @@ async def test_a_part_without_a_verdict_at_the_deadline_ends_the_request(slow_pa
         seen = await converse(generator, SlowGuard(), policy, request=request, seconds=0.2)
 
     assert isinstance(seen.error, OutOfTime)
+    assert seen.events == []
+    assert generator.requests == []
+
+
+@pytest.mark.parametrize("broken_part", ["Hello", "Stop: END"])
+async def test_an_absent_guard_opens_nothing_beside_an_error_that_closes(broken_part: str):
+    class BrokenGuard(FakeGuard):
+        async def moderate(self, conversation, **_):
+            if conversation[-1].content == broken_part:
+                raise JudgementFailed("no word of it")
+            raise NotReady("down")
+
+    request = replace(asking(user("Hello")), sampling=Sampling(stop=("END",)))
+    policy = GatewayPolicy(fail_open=frozenset(Phase))
+    generator = ScriptedGenerator(answer("Fine."))
+
+    seen = await converse(generator, BrokenGuard(), policy, request=request)
+
+    assert isinstance(seen.error, GuardUnavailable)
     assert seen.events == []
     assert generator.requests == []
