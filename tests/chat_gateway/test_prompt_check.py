@@ -247,12 +247,11 @@ async def test_a_part_without_a_verdict_at_the_deadline_ends_the_request(slow_pa
                 await asyncio.Event().wait()
             return await super().moderate(conversation, **kwargs)
 
-    request = replace(asking(user("Hello")), sampling=Sampling(stop=("END",)))
     policy = GatewayPolicy(fail_open=frozenset(Phase))
     generator = ScriptedGenerator(answer("Fine."))
 
     async with asyncio.timeout(60):
-        seen = await converse(generator, SlowGuard(), policy, request=request, seconds=0.2)
+        seen = await converse(generator, SlowGuard(), policy, request=STOPPED, seconds=0.2)
 
     assert isinstance(seen.error, OutOfTime)
     assert seen.events == []
@@ -267,12 +266,20 @@ async def test_an_absent_guard_opens_nothing_beside_an_error_that_closes(broken_
                 raise JudgementFailed("no word of it")
             raise NotReady("down")
 
-    request = replace(asking(user("Hello")), sampling=Sampling(stop=("END",)))
     policy = GatewayPolicy(fail_open=frozenset(Phase))
     generator = ScriptedGenerator(answer("Fine."))
 
-    seen = await converse(generator, BrokenGuard(), policy, request=request)
+    seen = await converse(generator, BrokenGuard(), policy, request=STOPPED)
 
     assert isinstance(seen.error, GuardUnavailable)
     assert seen.events == []
     assert generator.requests == []
+
+
+async def test_a_last_turn_that_the_guard_refuses_is_called_by_its_own_name():
+    too_long = InvalidRequest("conversation.messages[0].content", "too long")
+
+    seen = await converse(ScriptedGenerator([]), FakeGuard(prompt_error=too_long), request=STOPPED)
+
+    assert isinstance(seen.error, InvalidChat)
+    assert seen.error.param == "messages"
