@@ -91,8 +91,8 @@ async def test_the_guards_errors_become_the_gateways():
     async def error_for(error: Exception) -> GatewayError | None:
         return (await converse(ScriptedGenerator([]), FakeGuard(prompt_error=error))).error
 
-    too_long = await error_for(InvalidRequest("conversation.messages", "too long"))
-    assert isinstance(too_long, InvalidChat)
+    for field in ("conversation.messages", "request"):
+        assert isinstance(await error_for(InvalidRequest(field, "too long")), InvalidChat)
     busy = await error_for(Overloaded("full", retry_after_seconds=2.0))
     assert isinstance(busy, TooBusy)
     assert busy.retry_after_seconds == 2.0
