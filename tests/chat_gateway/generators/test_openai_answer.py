@@ -2,12 +2,20 @@
 
 import json
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chat_gateway.chat import ChoiceFinished, GatewayError, TextDelta, ToolCallDelta
+from chat_gateway.chat import (
+    ChoiceFinished,
+    GatewayError,
+    GeneratorFailed,
+    TextDelta,
+    ToolCallDelta,
+)
 from chat_gateway.generators.openai_answer import AnswerReader
 from chat_gateway.generators.sse import EventReader
+from tests.chat_gateway.upstreams import chunk
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
 anything = st.recursive(
@@ -44,6 +52,15 @@ def test_any_json_gives_known_events_or_an_error_of_ours(sent: list):
     except GatewayError:
         return
     assert finished == {0, 1}
+
+
+def test_an_answer_of_two_choices_is_over_only_when_both_are():
+    reader = AnswerReader(2)
+    events = list(reader.read(json.dumps(chunk("Hi", finish="stop"))))
+
+    assert isinstance(events[-1], ChoiceFinished)
+    with pytest.raises(GeneratorFailed):
+        list(reader.end())
 
 
 @given(st.text(alphabet="ab\u00e9\u4f60:\r {}", max_size=30), st.data())
