@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from chat_gateway.chat import (
     ChoiceFinished,
+    FinishReason,
     GatewayError,
     GeneratorFailed,
     TextDelta,
@@ -61,6 +62,15 @@ def test_an_answer_of_two_choices_is_over_only_when_both_are():
     assert isinstance(events[-1], ChoiceFinished)
     with pytest.raises(GeneratorFailed):
         list(reader.end())
+
+
+def test_a_finish_that_is_said_again_is_heard_once():
+    reader = AnswerReader(1)
+    finish = json.dumps(chunk(finish="stop"))
+
+    events = [*reader.read(finish), *reader.read(finish), *reader.end()]
+
+    assert events == [ChoiceFinished(0, FinishReason.STOP)]
 
 
 @given(st.text(alphabet="ab\u00e9\u4f60:\r {}", max_size=30), st.data())
