@@ -82,6 +82,10 @@ def is_discreet(error: GatewayError | None) -> bool:
     return error is not None and SECRET not in "".join(traceback.format_exception(error))
 
 
+def tool_piece(**function: str) -> dict:
+    return chunk(delta={"tool_calls": [{"index": 0, "function": function}]})
+
+
 BROKEN_STREAMS = {
     "it closes mid-event": cutting(SAYS_HI + b'data: {"choices": [{"del'),
     "it closes mid-event without a length": cutting(SAYS_HI + b'data: {"cho', chunked=False),
@@ -100,7 +104,10 @@ BROKEN_STREAMS = {
     "it sends a choice nobody asked for": telling([chunk("Hi", choice=1, finish="stop")]),
     "it sends a negative choice": telling([chunk("Hi", choice=-1, finish="stop")]),
     "it writes on after the end": telling([chunk("Hi", finish="stop"), chunk(SECRET)]),
-    "it sends a nameless tool call": telling([chunk(delta={"tool_calls": [{"index": 0}]})]),
+    "it sends a nameless tool call": telling([tool_piece(), chunk(finish="tool_calls")]),
+    "it gives a tool call another name": telling(
+        [tool_piece(name="look"), tool_piece(name="kill"), chunk(finish="tool_calls")]
+    ),
     "it counts more tokens than there are": telling(
         [chunk("Hi"), usage_chunk(2**31, 1), chunk(finish="stop")]
     ),
