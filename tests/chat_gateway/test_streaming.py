@@ -6,18 +6,22 @@ from hypothesis import strategies as st
 
 from chat_gateway.chat import (
     Channel,
+    ChatMessage,
     ChoiceFinished,
     FinishReason,
     GeneratorFailed,
+    InvalidChat,
     TextDelta,
     TokenUsage,
+    ToolCall,
     ToolCallDelta,
 )
 from chat_gateway.pacing import Pace
 from chat_gateway.policy import Checkpoints
 from chat_gateway.streaming import HeldChoice
-from chat_gateway.transcript import Transcript
-from tests.chat_gateway.conversing import transcript_of
+from chat_gateway.transcript import Transcript, conversation_of
+from guard_service.moderation import Role
+from tests.chat_gateway.conversing import transcript_of, user
 
 STOP = ChoiceFinished(0, FinishReason.STOP)
 CHECKPOINTS = Checkpoints(first_characters=10, every_characters=100, max_every_characters=400)
@@ -93,6 +97,30 @@ def test_what_the_guard_is_sent_adds_up_to_the_transcript(parts, data):
     assert sent == transcript.text
     assert transcript.num_characters == transcript.num_sent == len(sent)
     assert transcript.is_blank == (not sent.strip())
+
+
+def test_text_that_ends_in_blanks_is_not_blank():
+    transcript = Transcript()
+    transcript.append("content", "word")
+    transcript.append("content", "\n")
+
+    assert not transcript.is_blank
+
+
+def test_what_is_said_beside_a_tool_call_is_part_of_the_conversation():
+    call = ToolCall("c1", "look", "{}")
+    messages = (ChatMessage(Role.ASSISTANT, "Wait.", tool_calls=(call,)), user("And?"))
+
+    assert conversation_of(messages)[0].content == "Wait.\n\nlook({})"
+
+
+@pytest.mark.parametrize("last", [ChatMessage(Role.ASSISTANT, " "), user(" ")])
+def test_no_blank_message_hides_that_the_assistant_has_the_last_word(last):
+    before = (user("Go on."), ChatMessage(Role.ASSISTANT, "Well,"), user("Yes?"))
+    messages = before if last.role is Role.ASSISTANT else before[:2]
+
+    with pytest.raises(InvalidChat):
+        conversation_of((*messages, last))
 
 
 def test_the_first_check_comes_early_and_the_next_one_further_on():
