@@ -7,11 +7,8 @@ from grpc_tools import protoc
 
 PROTO_ROOT = Path(__file__).parent
 PACKAGE_ROOT = PROTO_ROOT.parent
-SOURCES = (
-    "guard_service/v1/guard.proto",
-    "chat_gateway/v1/chat.proto",
-    "chat_gateway/ext_proc/v3/external_processor.proto",
-)
+SERVICES = ("guard_service/v1/guard.proto", "chat_gateway/v1/chat.proto")
+SOURCES = (*SERVICES, "chat_gateway/ext_proc/v3/external_processor.proto")
 
 
 def plugin(name: str) -> str:
@@ -20,20 +17,14 @@ def plugin(name: str) -> str:
 
 
 def generate(output: Path) -> int:
-    """Write the modules and stubs of every contract under `output`; protoc's exit code."""
-    return protoc.main(
-        [
-            "protoc",
-            f"--proto_path={PROTO_ROOT}",
-            plugin("mypy"),
-            plugin("mypy_grpc"),
-            f"--python_out={output}",
-            f"--grpc_python_out={output}",
-            f"--mypy_out={output}",
-            f"--mypy_grpc_out={output}",
-            *SOURCES,
-        ]
-    )
+    """Write modules and stubs of all messages and services under `output`; protoc's exit code."""
+    messages = [f"--python_out={output}", f"--mypy_out={output}", *SOURCES]
+    services = [f"--grpc_python_out={output}", f"--mypy_grpc_out={output}", *SERVICES]
+    return _protoc(plugin("mypy"), *messages) or _protoc(plugin("mypy_grpc"), *services)
+
+
+def _protoc(*arguments: str) -> int:
+    return protoc.main(["protoc", f"--proto_path={PROTO_ROOT}", *arguments])
 
 
 if __name__ == "__main__":
