@@ -10,12 +10,15 @@ from guard_service.decision import decide, worst
 from guard_service.engine.protocol import Engine, Judgement, Segments, Session
 from guard_service.limits import Limits
 from guard_service.moderation import (
+    ConfigurationError,
     Conversation,
     Coverage,
     InvalidRequest,
+    Message,
     ModelInfo,
     Overloaded,
     Phase,
+    Role,
     Timings,
     UnreadableVerdict,
     Usage,
@@ -28,7 +31,7 @@ from guard_service.prompt_formats import PromptFormat
 from guard_service.stream import ModerationStream
 from guard_service.ticket import Scored
 from guard_service.validation import validate
-from guard_service.windows import windows
+from guard_service.windows import MIN_ROOM, windows
 
 INLINE_CHARACTERS = 2000
 """Longer conversations are tokenised on another thread, so that the event loop stays free."""
@@ -46,7 +49,11 @@ class Plan:
 
 
 class Moderator:
-    """Judges conversations by its policies."""
+    """Judges conversations by its policies.
+
+    Raises:
+        ConfigurationError: A policy cannot be asked of this engine.
+    """
 
     def __init__(
         self,
@@ -69,6 +76,8 @@ class Moderator:
         self._streams: set[ModerationStream] = set()
         for policy in policies.values():
             engine.prepare(len(policy.categories))
+        for policy in policies.values():
+            self._require_room(policy)
 
     @property
     def model(self) -> ModelInfo:
@@ -162,8 +171,7 @@ class Moderator:
     def _segments(self, conversation: Conversation, policy: Policy) -> list[Segments]:
         """Tokens of the whole conversation, or of its windows if it does not fit."""
         whole = self._engine.encode(self._format.render(conversation, policy))
-        scaffold = len(whole.prefix) + len(whole.suffix)
-        room = self._engine.max_context_tokens - scaffold
+        room = self._room(whole)
         if len(whole.body) <= room:
             return [whole]
         # Counted after neutralising, which rendering does too: it can make a text longer.
@@ -176,6 +184,20 @@ class Moderator:
                 f"at most {self.limits.max_windows} (max_windows)",
             )
         return [self._engine.encode(self._format.render(part, policy)) for part in parts]
+
+    def _room(self, segments: Segments) -> int:
+        """Tokens the context has for a conversation beside these segments' policy."""
+        return self._engine.max_context_tokens - len(segments.prefix) - len(segments.suffix)
+
+    def _require_room(self, policy: Policy) -> None:
+        greeting = (Message(Role.USER, "Hi"),)
+        room = self._room(self._engine.encode(self._format.render(greeting, policy)))
+        if room < MIN_ROOM:
+            raise ConfigurationError(
+                f"policy '{policy.id}': its prompt leaves {room} of {self.max_context_tokens} "
+                f"tokens for the conversation, {MIN_ROOM} are needed; raise max_context_tokens "
+                "if the model allows it, or shorten the policy"
+            )
 
     async def score(self, judgements: Sequence[Judgement], deadline: float) -> list[Scored]:
         """Scores of all windows; the first failure ends them all."""

@@ -16,6 +16,9 @@ OVERLAP_SHARE = 1 / 8
 LABEL_TOKENS = 8
 """Set aside per message: its role label and blank line, and the tokens a cut may split."""
 
+MIN_ROOM = 64
+"""Tokens a window must have for its text; in fewer, cutting makes no headway."""
+
 _SENTENCE_ENDS = frozenset(".!?…。！？\n")  # noqa: RUF001 - they end sentences
 
 
@@ -30,7 +33,7 @@ class _Place:
 def windows(
     conversation: Conversation, *, room: int, token_ends: Callable[[str], list[int]]
 ) -> list[Conversation]:
-    """Windows of at most `room` tokens each; the conversation itself if it fits.
+    """Windows of at most `room` tokens, `MIN_ROOM` or more; the conversation itself if it fits.
 
     `token_ends` gives the character offset at which each token of a text ends.
     """

@@ -7,6 +7,7 @@ import pytest
 
 from guard_service.limits import Limits
 from guard_service.moderation import (
+    ConfigurationError,
     DeadlineExceeded,
     InvalidRequest,
     Message,
@@ -16,6 +17,7 @@ from guard_service.moderation import (
 )
 from guard_service.policy import default_policy
 from guard_service.prompt_formats import FORMATS
+from guard_service.windows import MIN_ROOM
 from tests.fakes import FakeEngine, scores
 from tests.prompts import alternating, said
 from tests.running import running_moderator
@@ -135,6 +137,29 @@ async def test_more_windows_than_allowed_are_refused():
             await moderator.moderate(alternating("tell me", long_answer(1)))
 
     assert engine.journal == []
+
+
+@pytest.mark.parametrize("room", [-100, 0, 8, 63])
+async def test_a_policy_that_leaves_no_room_for_text_is_refused_at_the_start(room):
+    prompt = FORMATS["llama-guard-2"].render(alternating("Hi"), default_policy("llama-guard-2"))
+    segments = FakeEngine().encode(prompt)
+    engine = FakeEngine(max_context_tokens=len(segments.prefix) + len(segments.suffix) + room)
+
+    with pytest.raises(
+        ConfigurationError, match=rf"llama-guard-2': .* leaves {room} of \d+ tokens"
+    ):
+        async with running_moderator(engine):
+            pass
+
+
+async def test_the_smallest_room_is_enough_for_any_text():
+    prompt = FORMATS["llama-guard-2"].render(alternating("Hi"), default_policy("llama-guard-2"))
+    segments = FakeEngine().encode(prompt)
+    engine = FakeEngine(max_context_tokens=len(segments.prefix) + len(segments.suffix) + MIN_ROOM)
+    async with running_moderator(engine, limits=Limits(max_windows=100)) as moderator:
+        verdict = await moderator.moderate(alternating(*["a b c"] * 50, long_answer(899)))
+
+    assert verdict.unsafe
 
 
 @pytest.mark.parametrize("listed", [(), (11,), (-1,)])
