@@ -112,6 +112,10 @@ def parse_policy_file(text: str, source: str) -> PolicyFile:
     except ValidationError as error:
         problems = "; ".join(_problem(detail) for detail in error.errors())
         raise ConfigurationError(f"{source}: {problems}") from error
+    except ValueError as error:  # of a value that only looks like a date or a number
+        raise ConfigurationError(
+            f"{source}: not valid YAML: {error}; put text that looks like a date in quotes"
+        ) from error
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):

@@ -55,6 +55,10 @@ class SettingsReader:
         except yaml.YAMLError as error:
             # The error itself quotes the line, and that may hold a key.
             raise ConfigurationError(f"{config} is not valid YAML{_place(error)}") from None
+        except ValueError:
+            raise ConfigurationError(
+                f"{config} is not valid YAML: a value only looks like a date or a number"
+            ) from None
         if not isinstance(content, dict | None):
             raise ConfigurationError(f"{config} must hold settings as 'name: value' lines")
         names = {str(name) for name in content or {}}

@@ -84,6 +84,10 @@ ERRORS = {
     "not a mapping": ("- S1", "the file: Input should be a valid dictionary"),
     "empty file": ("", "the file: Input should be a valid dictionary"),
     "broken YAML": ("id: [", "not valid YAML: line 1"),
+    "no date": (
+        "id: shop\nversion: 2026-02-30\nformat: llama-guard-2\ncategories: [S1]\n",
+        "not valid YAML: day is out of range for month; put text that looks like a date in quotes",
+    ),
     "control character": ("id: \x01", "not valid YAML"),
     "field twice": (HEAD + "id: other\ncategories: [S1]", "line 1: field given twice: id"),
     "missing": ("id: shop\ncategories: [S1]", "version: Field required; format: Field required"),

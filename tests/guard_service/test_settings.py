@@ -128,7 +128,11 @@ def test_an_unknown_name_in_the_file_is_refused(tmp_path, name):
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [("port: [", "is not valid YAML"), ("- port", "must hold settings as 'name: value' lines")],
+    [
+        ("port: [", "is not valid YAML"),
+        ("model: 2026-02-30", "is not valid YAML: a value only looks like a date"),
+        ("- port", "must hold settings as 'name: value' lines"),
+    ],
 )
 def test_a_file_that_holds_no_settings_is_refused(tmp_path, text, said):
     assert said in refusal(config=written(tmp_path, text))
