@@ -80,5 +80,8 @@ def _is_from_service(failure: grpc.aio.AioRpcError) -> bool:
 def _retry_after_ms(trailers: Iterable[tuple[str, str | bytes]] | None) -> int | None:
     for name, value in trailers or ():
         if name == PUSHBACK_TRAILER:
-            return int(value)
+            try:
+                return int(value)
+            except ValueError:
+                return None
     return None

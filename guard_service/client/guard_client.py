@@ -120,7 +120,8 @@ class GuardClient:
         timeout_seconds: float | None = None,
     ) -> AsyncIterator[GuardStream]:
         """Judge again and again as the last message, which may start empty, grows."""
-        call = self._stub.ModerateStream(timeout=timeout_seconds, metadata=self._metadata())
+        with domain_errors():
+            call = self._stub.ModerateStream(timeout=timeout_seconds, metadata=self._metadata())
         try:
             stream = GuardStream(call)
             await stream.open(conversation, policy_id, request_id)

@@ -29,6 +29,7 @@ class GuardStream:
     def __init__(self, call: Call) -> None:
         self._call = call
         self._num_characters = 0
+        self._finished = False
 
     async def open(self, conversation: Conversation, policy_id: str, request_id: str) -> None:
         """Say which conversation grows; `GuardClient.stream` has done this."""
@@ -49,6 +50,7 @@ class GuardStream:
 
     async def finish(self) -> None:
         """Say that no more text will come: the final checkpoint follows."""
+        self._finished = True
         with domain_errors():
             await self._call.done_writing()
 
@@ -56,8 +58,8 @@ class GuardStream:
         """Checkpoints as they are reached, the final one last.
 
         Raises:
-            UnreadableVerdict: The server ended without a final verdict on everything sent, or
-                claims to have judged more than that.
+            UnreadableVerdict: The server ended without a final verdict on everything sent, gave
+                it before that was said to be all, or claims to have judged more.
         """
         final = False
         with domain_errors():
@@ -94,3 +96,5 @@ class GuardStream:
             raise UnreadableVerdict(
                 f"the server's checkpoint covers {covered} characters of {sent} that were sent"
             )
+        if checkpoint.final and not self._finished:
+            raise UnreadableVerdict("the server called a checkpoint final before the text ended")

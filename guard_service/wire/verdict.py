@@ -95,6 +95,8 @@ def _require_whole(verdict: guard_pb2.Verdict) -> None:
         "unsafe and categories contradict each other": verdict.unsafe != bool(verdict.categories),
         "nothing was judged": verdict.coverage.num_windows < 1
         or not _is_probability(verdict.coverage.share),
+        "a part was not judged, so the text is not safe": not verdict.unsafe
+        and verdict.coverage.share < 1,
     }
     for problem, present in problems.items():
         if present:

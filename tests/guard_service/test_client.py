@@ -266,6 +266,17 @@ async def test_writing_to_a_stream_whose_server_is_gone_says_so():
             await stream.send("more")
 
 
+async def test_a_client_that_was_left_raises_our_error_for_every_call():
+    async with GuardClient("127.0.0.1:1") as client:
+        pass
+
+    with pytest.raises(JudgementFailed):
+        await client.moderate(SAFE)
+    with pytest.raises(JudgementFailed):
+        async with client.stream(SAFE):
+            pass
+
+
 async def test_conversations_reach_the_model_as_they_were_written():
     async with running_server() as service, GuardClient(service.target) as client:
         await client.moderate(SAFE)

@@ -44,6 +44,7 @@ async def test_a_sound_verdict_is_accepted():
         whole(policy=None),
         whole(coverage=None),
         whole(coverage=guard_pb2.Coverage(share=2.0, num_windows=1)),
+        whole(coverage=guard_pb2.Coverage(share=0.99, num_windows=1)),
     ],
     ids=repr,
 )
@@ -115,3 +116,18 @@ async def test_a_stream_that_does_not_cover_what_was_sent_is_unreadable(
         await stream.finish()
         with pytest.raises(UnreadableVerdict):
             _ = [checkpoint async for checkpoint in stream.checkpoints()]
+
+
+async def test_a_final_checkpoint_before_the_end_of_the_text_is_unreadable():
+    class Hasty(ScriptedServicer):
+        async def ModerateStream(self, request_iterator, context):  # noqa: N802, ARG002
+            await anext(request_iterator)
+            yield self.checkpoints[0]
+
+    servicer = Hasty()
+    servicer.checkpoints = [
+        guard_pb2.ModerateStreamResponse(verdict=whole(), num_characters=17, final=True)
+    ]
+    async with scripted_client(servicer) as client, client.stream(SAFE) as stream:
+        with pytest.raises(UnreadableVerdict, match="final before the text ended"):
+            await anext(stream.checkpoints())

@@ -37,6 +37,7 @@ async def test_a_call_the_server_cancelled_is_an_absent_guard():
     [
         ({"grpc_retry_pushback_ms": "1500"}, Overloaded),
         ({"grpc_retry_pushback_ms": "-1"}, InvalidRequest),
+        ({"grpc_retry_pushback_ms": "soon"}, InvalidRequest),
         ({}, InvalidRequest),
     ],
 )
