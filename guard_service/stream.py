@@ -139,9 +139,9 @@ class ModerationStream:
         return not waiting.done()
 
     def _supersede(self, ticket: Ticket, old: "Plan", new: "Plan") -> bool:
-        """Put the newer text in the queued one's place, if it is still there and none closed."""
-        same_windows = len(old.judgements) == len(new.judgements)
-        return same_windows and self._moderator.batcher.replace(ticket, new.judgements[-1])
+        """Put the newer text in the queued one's place, if it is there and only its end differs."""
+        same_closed_windows = old.judgements[:-1] == new.judgements[:-1]
+        return same_closed_windows and self._moderator.batcher.replace(ticket, new.judgements[-1])
 
     async def _score_closed_windows(self, plan: "Plan", deadline: float) -> list[Scored]:
         """Scores of all windows but the last, which no longer change: each is computed once."""
