@@ -102,10 +102,11 @@ class Moderator:
         Raises:
             ModerationError: any of the tree.
         """
+        latest = self.latest(deadline)
         policy = self.policy(policy_id)
         validate(conversation, self.limits)
         plan = await self.plan(conversation, policy)
-        scored = await self.score(plan.judgements, self.latest(deadline))
+        scored = await self.score(plan.judgements, latest)
         return self.decide(plan, scored)
 
     def open_stream(self, conversation: Conversation, *, policy_id: str = "") -> ModerationStream:

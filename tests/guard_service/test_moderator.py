@@ -179,6 +179,20 @@ async def test_without_a_deadline_the_longest_wait_applies():
         engine.release()
 
 
+async def test_the_longest_wait_begins_before_the_text_is_tokenised():
+    class SlowToEncode(FakeEngine):
+        def encode(self, prompt):
+            time.sleep(0.1)
+            return super().encode(prompt)
+
+    engine = SlowToEncode()
+    async with running_moderator(engine, limits=Limits(max_wait_seconds=0.05)) as moderator:
+        with pytest.raises(DeadlineExceeded):
+            await moderator.moderate(alternating("hi"))
+
+    assert engine.journal == []
+
+
 async def test_a_deadline_passes_while_the_engine_is_busy():
     engine = FakeEngine()
     engine.hold()
