@@ -213,15 +213,15 @@ class Batcher:
         first_deadline = math.inf
         while self._queue:
             ticket = self._queue[0]
-            first_deadline = min(first_deadline, ticket.deadline)
-            if batch and not self._may_join(ticket, num_tokens, first_deadline):
-                break
-            self._queue.popleft()
-            self._num_queued_tokens -= ticket.judgement.num_new_tokens
             if ticket.is_wanted:
+                first_deadline = min(first_deadline, ticket.deadline)
+                if batch and not self._may_join(ticket, num_tokens, first_deadline):
+                    break
                 ticket.started = True
                 num_tokens += ticket.judgement.num_new_tokens
                 batch.append(ticket)
+            self._queue.popleft()
+            self._num_queued_tokens -= ticket.judgement.num_new_tokens
         return batch
 
     def _may_join(self, ticket: Ticket, num_tokens: int, first_deadline: float) -> bool:

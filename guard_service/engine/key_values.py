@@ -78,6 +78,8 @@ class KeyValueCache:
         """Keep an entry, evicting the oldest ones; one larger than the bound is not kept."""
         with self._lock:
             self._forget(key)
+            if key_values.num_bytes > self._max_bytes:
+                return
             self._entries[key] = key_values
             self._num_bytes += key_values.num_bytes
             while self._num_bytes > self._max_bytes:

@@ -152,15 +152,20 @@ async def test_what_would_expire_in_the_queue_is_refused_at_the_door():
     assert "hasty" not in engine.texts
 
 
-async def test_a_batch_does_not_grow_past_the_deadline_of_anyone_in_it():
-    engine = FakeEngine()
-    batcher = Batcher(
+def idle_batcher(engine: FakeEngine) -> Batcher:
+    """One that feeds nobody until a test takes a batch out of it."""
+    return Batcher(
         engine,
         max_batch_tokens=1000,
         max_queue_items=50,
         max_queue_tokens=1000,
         observer=Tally(),
     )
+
+
+async def test_a_batch_does_not_grow_past_the_deadline_of_anyone_in_it():
+    engine = FakeEngine()
+    batcher = idle_batcher(engine)
     batcher._tokens_per_second = 1.0
     now = time.monotonic()
     hurried = batcher.enqueue(judgement(engine, "a b"), deadline=now + 60)
@@ -169,6 +174,17 @@ async def test_a_batch_does_not_grow_past_the_deadline_of_anyone_in_it():
 
     assert batcher._next_batch() == [hurried, short]
     assert batcher._next_batch() == [long]
+
+
+async def test_expired_work_keeps_no_one_out_of_the_batch():
+    engine = FakeEngine()
+    batcher = idle_batcher(engine)
+    now = time.monotonic()
+    batcher.enqueue(judgement(engine, "expired"), deadline=now)
+    others = [batcher.enqueue(judgement(engine, text), deadline=now + 600) for text in "ab"]
+
+    assert batcher._next_batch() == others
+    assert (batcher.num_queued_items, batcher.num_queued_tokens) == (0, 0)
 
 
 async def test_an_idle_engine_takes_even_what_seems_too_long():
