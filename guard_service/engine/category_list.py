@@ -45,9 +45,13 @@ class CategoryList:
         """First position of the step that decides something: the last number's last token."""
         return len(self._last_number) - 1
 
-    def write(self, nodes: Sequence[Logits]) -> None:
-        """Write the next number, from the logits at the root and along the trunk."""
-        choice = choose_number(self.grammar, nodes)
+    def write(self, nodes: Sequence[Logits], likeliest: Sequence[int] | None = None) -> None:
+        """Write the next number, from the logits at the root and along the trunk.
+
+        Raises:
+            UnreadableVerdict: if it is none of the grammar's by `likeliest`, or a logit not finite.
+        """
+        choice = choose_number(self.grammar, nodes, likeliest)
         probability = number_distribution(self.grammar, nodes)[choice.index]
         self.written.append((choice.index, probability))
         full = len(self.written) == len(self.grammar.numbers)

@@ -14,8 +14,8 @@ from guard_service.engine.reading import Logits, VerdictReading
 class Head:
     """Reads logits off final hidden states.
 
-    The verdict is read against the whole vocabulary, because an answer that is no verdict must be
-    noticed. Categories need only the rows of their own tokens.
+    The verdict and the first category are held against the whole vocabulary, because an answer that
+    is neither must be noticed. Choosing among categories needs only the rows of their own tokens.
     """
 
     def __init__(self, weight: Tensor, words: VerdictWords) -> None:
@@ -44,6 +44,13 @@ class Head:
             VerdictReading(dict(zip(ids, row, strict=True)), tuple(tokens))
             for row, tokens in zip(rows, likeliest, strict=True)
         ]
+
+    def likeliest(self, hidden: Sequence[Tensor]) -> list[list[int]]:
+        """The most probable token of the whole vocabulary at each of [positions, hidden_size]."""
+        if not hidden:
+            return []
+        tokens = iter((self._weight @ torch.cat(list(hidden)).T).argmax(dim=0).tolist())
+        return [list(islice(tokens, len(positions))) for positions in hidden]
 
     def categories(self, hidden: Sequence[Tensor]) -> list[list[Logits]]:
         """Logits of the category tokens; each tensor is [positions, hidden_size]."""

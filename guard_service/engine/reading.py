@@ -69,8 +69,14 @@ def number_distribution(grammar: AnswerGrammar, nodes: Sequence[Logits]) -> tupl
     return tuple(_probability(grammar, number, steps) for number in grammar.numbers)
 
 
-def choose_number(grammar: AnswerGrammar, nodes: Sequence[Logits]) -> Choice:
-    """The number greedy decoding writes."""
+def choose_number(
+    grammar: AnswerGrammar, nodes: Sequence[Logits], likeliest: Sequence[int] | None = None
+) -> Choice:
+    """The number greedy decoding writes; `likeliest` of the whole vocabulary, where it is known.
+
+    Raises:
+        UnreadableVerdict: if the model would rather write anything but a number of the grammar.
+    """
     written: Tokens = ()
     while True:
         if written != grammar.trunk[: len(written)] or len(written) == len(nodes):
@@ -81,6 +87,8 @@ def choose_number(grammar: AnswerGrammar, nodes: Sequence[Logits]) -> Choice:
         options = _continuations(grammar, written)
         if written in grammar.numbers:
             options += grammar.ends
+        if likeliest is not None and likeliest[len(written)] not in options:
+            raise UnreadableVerdict("the model names a category that the policy does not have")
         token = max(options, key=logits.__getitem__)
         if token in grammar.ends and written in grammar.numbers:
             return Choice(grammar.numbers.index(written), end=token)

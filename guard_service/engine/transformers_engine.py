@@ -78,12 +78,12 @@ class _Work:
         """Whether the text may be unsafe under some threshold of its policy."""
         return scores.unsafe_probability >= self.judgement.list_threshold
 
-    def start_list(self, nodes: Sequence[Logits]) -> CategoryList:
+    def start_list(self, nodes: Sequence[Logits], likeliest: Sequence[int]) -> CategoryList:
         """The list with its first number; everything but the trunk stands before it."""
         *runs, last = self.runs
         opened = last.between(0, last.num_tokens - len(self.grammar.trunk))
         category_list = CategoryList(self.grammar, (self.prefix, *runs, opened))
-        category_list.write(nodes)
+        category_list.write(nodes, likeliest)
         return category_list
 
 
@@ -173,17 +173,24 @@ class TransformersEngine:
     def _score(self, batch: Sequence[Judgement]) -> list[Scores | ModerationError]:
         works = [self._look_up(judgement) for judgement in batch]
         tails = self._prefill(works)
-        verdicts = self._head.verdicts(tails)
-        nodes = self._head.categories(
-            [tail[len(work.grammar.opening) :] for work, tail in zip(works, tails, strict=True)]
-        )
-        results: list[Scores | ModerationError] = []
+        roots = [tail[len(work.grammar.opening) :] for work, tail in zip(works, tails, strict=True)]
+        verdicts, nodes = self._head.verdicts(tails), self._head.categories(roots)
+        results: list[Scores | ModerationError] = [
+            _first_scores(self._style.words, *each)
+            for each in zip(works, verdicts, nodes, strict=True)
+        ]
+        unsafe = [
+            (i, work, result)
+            for i, (work, result) in enumerate(zip(works, results, strict=True))
+            if isinstance(result, Scores) and work.wants_list(result)
+        ]
+        likeliest = self._head.likeliest([roots[i] for i, *_ in unsafe])
         lists: list[tuple[int, Scores, CategoryList]] = []
-        for i, work in enumerate(works):
-            result = _first_scores(self._style.words, work, verdicts[i], nodes[i])
-            results.append(result)
-            if isinstance(result, Scores) and work.wants_list(result):
-                lists.append((i, result, work.start_list(nodes[i])))
+        for (i, work, first), tokens in zip(unsafe, likeliest, strict=True):
+            try:
+                lists.append((i, first, work.start_list(nodes[i], tokens)))
+            except UnreadableVerdict as error:
+                results[i] = error
         self._complete([each for _, _, each in lists])
         for i, first, each in lists:
             results[i] = replace(first, listed=each.listed)

@@ -99,3 +99,27 @@ def test_a_number_off_the_trunk_leaves_its_end_open():
     nodes = [log(_101=0.2, _102=0.6), log(_100=0.1, _101=0.1, _102=0.1, _7=0.1, _0=0.6)]
 
     assert reading.choose_number(DIGITS, nodes) == Choice(1, end=None)
+
+
+@pytest.mark.parametrize(
+    ("grammar", "likeliest", "known"),
+    [
+        (SINGLE, (12,), True),
+        (SINGLE, (14,), False),
+        (DIGITS, (102, 999), True),
+        (DIGITS, (105, 999), False),
+        (DIGITS, (101, 102), True),
+        (DIGITS, (101, 105), False),
+        (DIGITS, (101, END), True),
+    ],
+)
+def test_a_category_the_policy_does_not_have_is_unreadable(grammar, likeliest, known):
+    root = dict.fromkeys((11, 12, 13, 101, 102), 0.0) | {likeliest[0]: 1.0}
+    after_one = dict.fromkeys((100, 101, 102, COMMA, END), 0.0) | {likeliest[-1]: 1.0}
+    nodes = [root, after_one][: len(likeliest)]
+
+    if known:
+        reading.choose_number(grammar, nodes, likeliest)
+    else:
+        with pytest.raises(UnreadableVerdict, match="that the policy does not have"):
+            reading.choose_number(grammar, nodes, likeliest)

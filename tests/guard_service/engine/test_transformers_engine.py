@@ -69,16 +69,33 @@ def assert_same(left: Scores, right: Scores) -> None:
 def test_policies_of_different_lengths_share_a_batch(engine):
     judgements = [
         judgement(engine, conversation, policy)
-        for conversation in CONVERSATIONS[:6]
+        for conversation in CONVERSATIONS[10:18]
         for policy in (POLICY, FEWER, ONE)
     ]
 
     together = engine.score(judgements)
 
-    for each, scores in zip(judgements, together, strict=True):
+    judged = [pair for pair in zip(judgements, together, strict=True) if is_scored(pair[1])]
+    for each, scores in judged:
         assert len(scores.first_category) == each.num_categories
         assert_same(scores, engine.score([each])[0])
-    assert any(len(scores.listed) > 1 for scores in together)
+    assert {each.num_categories for each, _ in judged} == {11, 5, 1}
+    assert any(len(scores.listed) > 1 for _, scores in judged)
+
+
+def is_scored(result) -> bool:
+    return isinstance(result, Scores)
+
+
+def test_a_category_the_policy_does_not_have_is_unreadable_never_safe(engine):
+    """The model was made for eleven categories and names them whatever the prompt asks about."""
+    own = engine.score([judgement(engine, c, FEWER) for c in CONVERSATIONS])
+    strange = [result for result in own if not is_scored(result)]
+
+    assert all(isinstance(result, UnreadableVerdict) for result in strange)
+    assert {str(result) for result in strange} == {
+        "the model names a category that the policy does not have"
+    }
 
 
 def test_a_prefix_that_does_not_fit_the_cache_is_computed_again(folder, engine):
