@@ -56,11 +56,18 @@ def verdict_words(encode: Encode, *, spaced: bool) -> VerdictWords:
     """The verdict words of a vocabulary; `spaced` if the model puts a space before its answer.
 
     Where both words are single tokens their spaced twins count as the same verdict.
+
+    Raises:
+        ConfigurationError: if it cannot tell one word from the other, or `safe` by its first token.
     """
     lead = " " if spaced else ""
     safe, unsafe = tuple(encode(f"{lead}safe")), tuple(encode(f"{lead}unsafe"))
+    if len(safe) != 1:
+        raise ConfigurationError(
+            "the vocabulary splits 'safe', which one forward cannot read whole"
+        )
     safe_ids, unsafe_ids = {safe[0]}, {unsafe[0]}
-    if len(safe) == len(unsafe) == 1:
+    if len(unsafe) == 1:
         for twin in ("", " "):
             safe_twin, unsafe_twin = encode(f"{twin}safe"), encode(f"{twin}unsafe")
             if len(safe_twin) == len(unsafe_twin) == 1:

@@ -83,3 +83,9 @@ def test_a_vocabulary_that_merges_lists_is_refused():
 def test_a_vocabulary_that_cannot_tell_the_verdicts_apart_is_refused():
     with pytest.raises(ConfigurationError, match="same token"):
         verdict_words(lambda _: [7], spaced=False)
+
+
+def test_a_vocabulary_that_splits_safe_is_refused():
+    """Its first token alone would be taken for the verdict, whatever word it begins."""
+    with pytest.raises(ConfigurationError, match="splits 'safe'"):
+        verdict_words(lambda text: [1, 2] if "un" not in text else [3], spaced=False)
