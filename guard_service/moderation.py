@@ -5,6 +5,7 @@ Errors a request can end in, each mapped to one gRPC status in `grpc_server.stat
     ModerationError
     ├── InvalidRequest      the caller's fault: names the field and the limit
     ├── Overloaded          the queue is full; try again after a pause
+    ├── OutOfMemory         the text does not fit the device's memory; a shorter one may
     ├── NotReady            starting or draining; try another replica
     ├── DeadlineExceeded    the caller's time ran out before a verdict was reached
     └── JudgementFailed     our fault: no verdict could be reached

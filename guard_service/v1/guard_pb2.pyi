@@ -386,7 +386,7 @@ class TextDelta(_message.Message):
     TEXT_FIELD_NUMBER: _builtins.int
     CHECK_FIELD_NUMBER: _builtins.int
     text: _builtins.str
-    """Text to append; may be empty."""
+    """Text to append, UTF-8; may be empty. With the rest of the conversation at most Limits.max_content_bytes."""
     check: _builtins.bool
     """Whether to judge everything sent so far. A check that is still queued when a newer one arrives is
     superseded: one checkpoint answers both. Before there is any text but white space, it is ignored.
@@ -822,7 +822,7 @@ class PolicyCategory(_message.Message):
     description: _builtins.str
     """What the category forbids."""
     threshold: _builtins.float
-    """P(unsafe) from which on this category counts as violated, 0..1."""
+    """P(unsafe) from which on this category counts as violated, above 0, at most 1."""
     def __init__(
         self,
         *,

@@ -32,9 +32,10 @@ class GuardServiceStub:
     A verdict is only ever the result of a completed judgement; anything else is an error status:
 
     INVALID_ARGUMENT    the request is at fault; the message names the field and the limit
-    RESOURCE_EXHAUSTED  the queue or the stream table is full (trailer `grpc-retry-pushback-ms`
-    says when to try again); or the text does not fit the device's memory (it
-    says -1), or the message is larger than the transport takes
+    RESOURCE_EXHAUSTED  the queue is full or would take until after the deadline, or the stream table
+    is full (trailer `grpc-retry-pushback-ms` says when to try again); or the
+    text does not fit the device's memory (it says -1), or the message is
+    larger than the transport takes
     UNAVAILABLE         starting, draining or ending; another replica may answer
     DEADLINE_EXCEEDED   time ran out before a verdict was reached
     INTERNAL            no verdict could be reached; the text is not judged
@@ -77,9 +78,10 @@ class GuardServiceServicer:
     A verdict is only ever the result of a completed judgement; anything else is an error status:
 
     INVALID_ARGUMENT    the request is at fault; the message names the field and the limit
-    RESOURCE_EXHAUSTED  the queue or the stream table is full (trailer `grpc-retry-pushback-ms`
-    says when to try again); or the text does not fit the device's memory (it
-    says -1), or the message is larger than the transport takes
+    RESOURCE_EXHAUSTED  the queue is full or would take until after the deadline, or the stream table
+    is full (trailer `grpc-retry-pushback-ms` says when to try again); or the
+    text does not fit the device's memory (it says -1), or the message is
+    larger than the transport takes
     UNAVAILABLE         starting, draining or ending; another replica may answer
     DEADLINE_EXCEEDED   time ran out before a verdict was reached
     INTERNAL            no verdict could be reached; the text is not judged
@@ -103,7 +105,9 @@ class GuardServiceServicer:
 
     def ModerateStream(self, request_iterator, context):
         """ModerateStream judges a growing last message again and again. The first request opens the stream,
-        every further one adds text; closing the sending side asks for the final checkpoint.
+        every further one adds text; closing the sending side asks for the final checkpoint. A stream on
+        which nothing is sent for long (the server's setting stream_idle_seconds) ends in DEADLINE_EXCEEDED,
+        one without any text to judge in INVALID_ARGUMENT.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -154,9 +158,10 @@ class GuardService:
     A verdict is only ever the result of a completed judgement; anything else is an error status:
 
     INVALID_ARGUMENT    the request is at fault; the message names the field and the limit
-    RESOURCE_EXHAUSTED  the queue or the stream table is full (trailer `grpc-retry-pushback-ms`
-    says when to try again); or the text does not fit the device's memory (it
-    says -1), or the message is larger than the transport takes
+    RESOURCE_EXHAUSTED  the queue is full or would take until after the deadline, or the stream table
+    is full (trailer `grpc-retry-pushback-ms` says when to try again); or the
+    text does not fit the device's memory (it says -1), or the message is
+    larger than the transport takes
     UNAVAILABLE         starting, draining or ending; another replica may answer
     DEADLINE_EXCEEDED   time ran out before a verdict was reached
     INTERNAL            no verdict could be reached; the text is not judged

@@ -33,9 +33,10 @@ class GuardServiceStub:
     A verdict is only ever the result of a completed judgement; anything else is an error status:
 
       INVALID_ARGUMENT    the request is at fault; the message names the field and the limit
-      RESOURCE_EXHAUSTED  the queue or the stream table is full (trailer `grpc-retry-pushback-ms`
-                          says when to try again); or the text does not fit the device's memory (it
-                          says -1), or the message is larger than the transport takes
+      RESOURCE_EXHAUSTED  the queue is full or would take until after the deadline, or the stream table
+                          is full (trailer `grpc-retry-pushback-ms` says when to try again); or the
+                          text does not fit the device's memory (it says -1), or the message is
+                          larger than the transport takes
       UNAVAILABLE         starting, draining or ending; another replica may answer
       DEADLINE_EXCEEDED   time ran out before a verdict was reached
       INTERNAL            no verdict could be reached; the text is not judged
@@ -53,7 +54,9 @@ class GuardServiceStub:
     """ModerateBatch judges many conversations; each gets its own verdict or its own error."""
     ModerateStream: _grpc.StreamStreamMultiCallable[_guard_pb2.ModerateStreamRequest, _guard_pb2.ModerateStreamResponse]
     """ModerateStream judges a growing last message again and again. The first request opens the stream,
-    every further one adds text; closing the sending side asks for the final checkpoint.
+    every further one adds text; closing the sending side asks for the final checkpoint. A stream on
+    which nothing is sent for long (the server's setting stream_idle_seconds) ends in DEADLINE_EXCEEDED,
+    one without any text to judge in INVALID_ARGUMENT.
     """
     GetInfo: _grpc.UnaryUnaryMultiCallable[_guard_pb2.GetInfoRequest, _guard_pb2.GetInfoResponse]
     """GetInfo tells which model judges, by which policies, within which limits."""
@@ -66,9 +69,10 @@ class GuardServiceAsyncStub(GuardServiceStub):
     A verdict is only ever the result of a completed judgement; anything else is an error status:
 
       INVALID_ARGUMENT    the request is at fault; the message names the field and the limit
-      RESOURCE_EXHAUSTED  the queue or the stream table is full (trailer `grpc-retry-pushback-ms`
-                          says when to try again); or the text does not fit the device's memory (it
-                          says -1), or the message is larger than the transport takes
+      RESOURCE_EXHAUSTED  the queue is full or would take until after the deadline, or the stream table
+                          is full (trailer `grpc-retry-pushback-ms` says when to try again); or the
+                          text does not fit the device's memory (it says -1), or the message is
+                          larger than the transport takes
       UNAVAILABLE         starting, draining or ending; another replica may answer
       DEADLINE_EXCEEDED   time ran out before a verdict was reached
       INTERNAL            no verdict could be reached; the text is not judged
@@ -83,7 +87,9 @@ class GuardServiceAsyncStub(GuardServiceStub):
     """ModerateBatch judges many conversations; each gets its own verdict or its own error."""
     ModerateStream: _aio.StreamStreamMultiCallable[_guard_pb2.ModerateStreamRequest, _guard_pb2.ModerateStreamResponse]  # type: ignore[assignment]
     """ModerateStream judges a growing last message again and again. The first request opens the stream,
-    every further one adds text; closing the sending side asks for the final checkpoint.
+    every further one adds text; closing the sending side asks for the final checkpoint. A stream on
+    which nothing is sent for long (the server's setting stream_idle_seconds) ends in DEADLINE_EXCEEDED,
+    one without any text to judge in INVALID_ARGUMENT.
     """
     GetInfo: _aio.UnaryUnaryMultiCallable[_guard_pb2.GetInfoRequest, _guard_pb2.GetInfoResponse]  # type: ignore[assignment]
     """GetInfo tells which model judges, by which policies, within which limits."""
@@ -95,9 +101,10 @@ class GuardServiceServicer(metaclass=_abc_1.ABCMeta):
     A verdict is only ever the result of a completed judgement; anything else is an error status:
 
       INVALID_ARGUMENT    the request is at fault; the message names the field and the limit
-      RESOURCE_EXHAUSTED  the queue or the stream table is full (trailer `grpc-retry-pushback-ms`
-                          says when to try again); or the text does not fit the device's memory (it
-                          says -1), or the message is larger than the transport takes
+      RESOURCE_EXHAUSTED  the queue is full or would take until after the deadline, or the stream table
+                          is full (trailer `grpc-retry-pushback-ms` says when to try again); or the
+                          text does not fit the device's memory (it says -1), or the message is
+                          larger than the transport takes
       UNAVAILABLE         starting, draining or ending; another replica may answer
       DEADLINE_EXCEEDED   time ran out before a verdict was reached
       INTERNAL            no verdict could be reached; the text is not judged
@@ -128,7 +135,9 @@ class GuardServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_guard_pb2.ModerateStreamResponse], _abc.AsyncIterator[_guard_pb2.ModerateStreamResponse]]:
         """ModerateStream judges a growing last message again and again. The first request opens the stream,
-        every further one adds text; closing the sending side asks for the final checkpoint.
+        every further one adds text; closing the sending side asks for the final checkpoint. A stream on
+        which nothing is sent for long (the server's setting stream_idle_seconds) ends in DEADLINE_EXCEEDED,
+        one without any text to judge in INVALID_ARGUMENT.
         """
 
     @_abc_1.abstractmethod

@@ -66,6 +66,7 @@ def test_a_listed_category_counts_from_its_own_threshold(p, listed, violated):
         scores(-0.1),
         scores(1.5, 0),
         scores(0.9),
+        scores(0.3),
         scores(0.9, 3),
         scores(0.9, -1),
         replace(scores(0.1), first_category=(0.5, 0.5)),
