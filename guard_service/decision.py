@@ -51,7 +51,7 @@ def _require_sense(scores: Scores, policy: Policy) -> None:
     num_categories = len(policy.categories)
     shares = [*scores.first_category, *(share for _, share in scores.listed)]
     sensible = (
-        all(math.isfinite(p) and 0.0 <= p <= 1.0 for p in (scores.unsafe_probability, *shares))
+        all(0.0 <= p <= 1.0 for p in (scores.unsafe_probability, *shares))  # so none is NaN
         and len(scores.first_category) == num_categories
         and math.isclose(sum(scores.first_category), 1.0, abs_tol=1e-3)
         and all(0 <= index < num_categories for index, _ in scores.listed)

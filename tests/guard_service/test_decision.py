@@ -69,6 +69,8 @@ def test_a_listed_category_counts_from_its_own_threshold(p, listed, violated):
         scores(0.3),
         scores(0.9, 3),
         scores(0.9, -1),
+        replace(scores(0.9), listed=((0, math.nan),)),
+        replace(scores(0.9), listed=((0, 1.5),)),
         replace(scores(0.1), first_category=(0.5, 0.5)),
         replace(scores(0.1), first_category=(0.1, 0.1, 0.1)),
         replace(scores(0.1), first_category=(math.nan, 0.5, 0.5)),
