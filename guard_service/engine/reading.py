@@ -90,7 +90,7 @@ def choose_number(
         if likeliest is not None and likeliest[len(written)] not in options:
             raise UnreadableVerdict("the model names a category that the policy does not have")
         token = max(options, key=logits.__getitem__)
-        if token in grammar.ends and written in grammar.numbers:
+        if token in grammar.ends:
             return Choice(grammar.numbers.index(written), end=token)
         written = (*written, token)
 
@@ -125,7 +125,7 @@ def _probability(
 ) -> float:
     probability = 1.0
     for depth, step in enumerate(steps):
-        if depth > len(number) or number[:depth] != grammar.trunk[:depth]:
+        if number[:depth] != grammar.trunk[:depth]:
             break
         probability *= step[number[depth] if depth < len(number) else _END]
     return probability

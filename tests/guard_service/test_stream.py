@@ -178,6 +178,20 @@ async def test_a_stream_without_text_is_refused():
             stream.finish()
 
 
+async def test_a_check_before_there_is_text_is_ignored():
+    engine = FakeEngine()
+    async with running_moderator(engine) as moderator, moderator.open_stream(OPENING) as stream:
+        collecting = asyncio.create_task(collect(stream))
+        stream.append(" \n", check=True)
+        await settle()
+        assert engine.texts == []
+        stream.append("Once", check=False)
+        stream.finish()
+        [last] = await collecting
+
+    assert (last.num_characters, last.final) == (6, True)
+
+
 async def test_a_stream_is_bounded_like_any_conversation():
     limits = Limits(max_content_bytes=20)
     async with (

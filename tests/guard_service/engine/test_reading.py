@@ -34,6 +34,15 @@ def test_p_unsafe_is_normalised_over_the_verdict_words():
     assert read == pytest.approx(0.75)
 
 
+def test_spaced_twins_of_the_words_count_with_them():
+    words = VerdictWords(safe=(1, 10), unsafe=(2, 20), unsafe_word=(2,))
+    logits = log(_1=0.1, _10=0.2, _2=0.3, _20=0.2)
+
+    read = reading.unsafe_probability(words, VerdictReading(logits, (2,)))
+
+    assert read == pytest.approx(0.5 / 0.8)
+
+
 @pytest.mark.parametrize("gap", [-2000.0, 2000.0])
 def test_extreme_logits_give_a_probability(gap):
     read = reading.unsafe_probability(WORDS, verdict(0.0, gap, SAFE))
