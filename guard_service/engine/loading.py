@@ -125,7 +125,12 @@ def _check_folder(folder: Path) -> None:
         pickles = any(folder.glob("*.bin")) or any(folder.glob("*.pt*"))
         advice = "pickle weights are refused; convert them to" if pickles else "there is no"
         raise ConfigurationError(f"model: {advice} safetensors in '{folder}'")
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(
+            f"model: cannot read config.json in '{folder}': {_first_line(error)}"
+        ) from error
     if config.model_type != "llama":
         raise ConfigurationError(
             f"model: '{folder}' is of type '{config.model_type}'; only 'llama' can be served"
@@ -137,8 +142,9 @@ def _load_model(folder: Path, spec: ModelSpec) -> LlamaForCausalLM:
     placement = "balanced" if device == "balanced" else {"": device}
     dtype = _DTYPES.get(spec.dtype) or (torch.float32 if device == "cpu" else "auto")
     try:
-        model = LlamaForCausalLM.from_pretrained(
+        model, report = LlamaForCausalLM.from_pretrained(
             folder,
+            output_loading_info=True,
             dtype=dtype,
             device_map=placement,
             quantization_config=_quantisation(spec.quantisation),
@@ -148,9 +154,15 @@ def _load_model(folder: Path, spec: ModelSpec) -> LlamaForCausalLM:
         )
     except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
         raise ConfigurationError(f"model: cannot load '{folder}': {_first_line(error)}") from error
+    # What is missing would be made up of random numbers, and what is too much left out.
+    if wrong := sorted({*report["missing_keys"], *report["unexpected_keys"]}):
+        raise ConfigurationError(
+            f"model: the weights in '{folder}' are not those of its config.json; missing or too "
+            f"many: {wrong[0]} ({len(wrong)} tensors in all)"
+        )
     if any(parameter.device.type == "meta" for parameter in model.parameters()):
         raise ConfigurationError(f"model: '{folder}' does not fit the memory of the devices")
-    return model.eval()
+    return cast("LlamaForCausalLM", model.eval())
 
 
 def _device(wanted: str) -> str:
@@ -183,8 +195,9 @@ def _with_adapter(model: LlamaForCausalLM, adapter: Path, *, merge: bool) -> Lla
         with warnings.catch_warnings():
             # peft asks transformers for something by its former name.
             warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing")
+            warnings.filterwarnings("error", message="Found missing adapter keys")
             adapted = PeftModel.from_pretrained(model, adapter, use_safetensors=True)
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, UserWarning) as error:
         raise ConfigurationError(
             f"adapter: '{adapter}' does not fit this model: {_first_line(error)}"
         ) from error
