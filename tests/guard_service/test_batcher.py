@@ -133,6 +133,18 @@ async def test_an_item_above_the_token_bound_is_taken_when_nobody_waits():
     assert len(engine.texts) == 1
 
 
+async def test_nor_is_it_refused_behind_a_busy_engine_alone():
+    engine = FakeEngine()
+    async with running(engine, Tally(), max_queue_tokens=3) as batcher:
+        first = await occupy(batcher, engine)
+        long = asyncio.create_task(submit(batcher, engine, "more words than the queue may hold"))
+        await asyncio.sleep(0.01)
+        engine.release()
+        await asyncio.gather(first, long)
+
+    assert len(engine.texts) == 2
+
+
 async def test_what_would_expire_in_the_queue_is_refused_at_the_door():
     engine, tally = FakeEngine(), Tally()
     async with running(engine, tally) as batcher:
@@ -317,6 +329,31 @@ async def test_a_queued_ticket_can_be_replaced_and_a_started_one_cannot():
 
         assert not batcher.replace(ticket, judgement(engine, "newest"))
     assert engine.texts == ["first", "new and longer"]
+
+
+async def test_a_ticket_inside_the_engine_cannot_be_replaced():
+    """Its scores would be taken for those of a text that nobody judged."""
+    engine = FakeEngine()
+    async with running(engine, Tally()) as batcher:
+        engine.hold()
+        ticket = batcher.enqueue(judgement(engine, "old"), deadline=time.monotonic() + SOON)
+        await engine.until_busy()
+
+        assert not batcher.replace(ticket, judgement(engine, "new"))
+        engine.release()
+        await batcher.wait(ticket)
+
+
+async def test_what_expired_inside_the_engine_is_counted_once_though_it_fails_there():
+    engine, tally = FakeEngine(fail_on_poison), Tally()
+    async with running(engine, tally) as batcher:
+        engine.hold()
+        with pytest.raises(DeadlineExceeded):
+            await submit(batcher, engine, "poison", seconds=0.2)
+        engine.release()
+        await batcher.drain()
+
+    assert tally.drops == [Drop.EXPIRED]
 
 
 async def test_progress_is_only_missed_while_there_is_work():

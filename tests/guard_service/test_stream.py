@@ -1,12 +1,14 @@
 """Growing conversations: newest text wins, the end is always judged, memory is given back."""
 
 import asyncio
+import threading
 from contextlib import aclosing
 
 import pytest
 
 from guard_service.limits import Limits
 from guard_service.moderation import InvalidRequest, JudgementFailed, Overloaded
+from guard_service.moderator import INLINE_CHARACTERS
 from tests.fakes import FakeEngine, flag_bombs, scores
 from tests.prompts import alternating
 from tests.running import running_moderator
@@ -75,11 +77,56 @@ async def test_a_newer_checkpoint_takes_the_place_of_one_still_queued():
         stream.append("four", check=False)
         stream.finish()
         reached = await collecting
+        covered = "one two three four"[: reached[0].num_characters]
+        unary = await moderator.moderate(alternating("Tell me a story", covered))
 
+    assert covered.startswith("one two three")
+    assert reached[0].verdict.usage.body_tokens == unary.usage.body_tokens
     assert [c.num_characters for c in reached][-1] == len("one two three four")
     assert len(reached) <= 2
     assert "one " not in [text.strip() + " " for text in engine.texts]
     assert sum("two" in text and "three" not in text for text in engine.texts) == 0
+
+
+async def test_one_check_is_judged_once():
+    engine = FakeEngine()
+    async with running_moderator(engine) as moderator, moderator.open_stream(OPENING) as stream:
+        reached = stream.checkpoints(deadline=None)
+        stream.append("Once", check=True)
+        await anext(reached)
+        waiting = asyncio.create_task(anext(reached))
+        await asyncio.sleep(0.05)
+
+        assert len(engine.texts) == 1
+        waiting.cancel()
+        await asyncio.wait([waiting])
+
+
+async def test_text_that_comes_while_a_check_is_tokenised_is_not_covered_by_it():
+    class SlowToEncode(FakeEngine):
+        encoding, go_on = threading.Event(), threading.Event()
+
+        def encode(self, prompt):
+            if "end" in prompt.body:
+                self.encoding.set()
+                self.go_on.wait()
+            return super().encode(prompt)
+
+    engine = SlowToEncode()
+    text = "word " * INLINE_CHARACTERS + "end"
+    async with running_moderator(engine) as moderator, moderator.open_stream(OPENING) as stream:
+        stream.append(text, check=True)
+        collecting = asyncio.create_task(collect(stream))
+        await asyncio.to_thread(engine.encoding.wait)
+        stream.append(" a bomb", check=False)
+        stream.finish()
+        engine.go_on.set()
+        reached = await collecting
+
+    for checkpoint in reached:
+        assert checkpoint.final == (checkpoint.num_characters == len(text) + 7)
+        assert checkpoint.verdict.unsafe == checkpoint.final
+    assert reached[-1].final
 
 
 async def test_a_stream_waits_its_turn_instead_of_losing_its_place():
