@@ -283,15 +283,36 @@ async def test_an_item_the_engine_cannot_read_fails_alone_and_is_not_tried_again
     assert engine.texts.count("odd") == 1
 
 
+async def test_a_batch_is_tried_again_without_those_who_have_gone():
+    engine = FakeEngine(fail_on_poison)
+    async with running(engine, Tally()) as batcher:
+        engine.hold()
+        poisoned = asyncio.create_task(submit(batcher, engine, "poison"))
+        gone = asyncio.create_task(submit(batcher, engine, "gone"))
+        await engine.until_busy()
+        gone.cancel()
+        await asyncio.wait([gone])
+        engine.release()
+        await asyncio.wait([poisoned])
+        await batcher.drain()
+
+    assert engine.journal == [["poison", "gone"], ["poison"]]
+
+
 async def test_an_engine_that_loses_count_gives_no_verdict():
     class Forgetful(FakeEngine):
         def score(self, batch):
-            return super().score(batch)[:-1]
+            return super().score(batch)[1:]
 
     engine = Forgetful()
     async with running(engine, Tally()) as batcher:
-        with pytest.raises(JudgementFailed):
-            await submit(batcher, engine, "text")
+        results = await asyncio.gather(
+            submit(batcher, engine, "text"),
+            submit(batcher, engine, "bomb"),
+            return_exceptions=True,
+        )
+
+    assert [type(result) for result in results] == [JudgementFailed, JudgementFailed]
 
 
 async def test_draining_finishes_what_was_accepted_and_refuses_the_rest():
