@@ -226,6 +226,8 @@ BREAKS = [
     Break("the_expected_edges_and_no_others", "policy type", _no_egress_kind),
     Break("the_expected_edges_and_no_others", "lost edge", without("NetworkPolicy", "gateway")),
     Break("the_expected_edges_and_no_others", "spans", without("NetworkPolicy", "tracing"), "cpu-hpa"),
+    Break("policies_are_written_as_they_are_stored", "empty", in_object("NetworkPolicy", "guard", "spec", "egress", value=[])),
+    Break("policies_are_written_as_they_are_stored", "protocol", lambda m: m.find("NetworkPolicy", "guard")["spec"]["ingress"][0]["ports"][0].pop("protocol")),
     Break("every_pod_is_denied_by_default", "missing", without("NetworkPolicy", "default-deny")),
     Break("metrics_are_scraped_and_not_published", "published", in_object("Service", "gateway", "spec", "ports", 0, "targetPort", value="metrics")),
     Break("metrics_are_scraped_and_not_published", "port name", _monitor_port, "gke"),

@@ -158,6 +158,19 @@ def every_pod_is_denied_by_default(manifests: Manifests) -> Iterator[str]:
     yield "no policy denies everything in both directions"
 
 
+@rule(16)
+def policies_are_written_as_they_are_stored(manifests: Manifests) -> Iterator[str]:
+    """Otherwise every `kubectl apply` of the same files changes them."""
+    for policy in manifests.of_kind("NetworkPolicy"):
+        for way in ("ingress", "egress"):
+            clauses = policy["spec"].get(way)
+            if clauses == []:
+                yield f"{name_of(policy)}: an empty {way} is dropped; policyTypes says it all"
+            for port in [port for clause in clauses or () for port in clause.get("ports", ())]:
+                if "protocol" not in port:
+                    yield f"{name_of(policy)}: port {port['port']} gets a protocol"
+
+
 @rule(21)
 def metrics_are_scraped_and_not_published(manifests: Manifests) -> Iterator[str]:
     for service in manifests.of_kind("Service"):

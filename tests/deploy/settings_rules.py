@@ -23,14 +23,13 @@ from tests.deploy.rule import rule
 from tests.deploy.settings_of import gateway_settings, guard_settings, policies_of, settings_of
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
-UNITS = {"Mi": 2**20, "Gi": 2**30}
+UNITS = {"Mi": 2**20, "Gi": 2**30, "k": 1e3, "m": 1e-3}
 
 
 def quantity(text: str) -> float:
-    """A Kubernetes quantity such as 3Gi, 500m or 4."""
-    if text[-2:] in UNITS:
-        return float(text[:-2]) * UNITS[text[-2:]]
-    return float(text[:-1]) / 1000 if text.endswith("m") else float(text)
+    """A Kubernetes quantity such as 3Gi, 2k, 500m or 4."""
+    number = text.rstrip("".join(UNITS))
+    return float(number) * UNITS.get(text.removeprefix(number), 1.0)
 
 
 @rule(25)

@@ -27,7 +27,7 @@ def plain(value: Any, key: str = "") -> Any:
             for name, each in value.items()
             if name not in BY_HELM and not name.startswith("checksum/")
         }
-        return {name: each for name, each in kept.items() if each not in ({}, None)}
+        return {name: each for name, each in kept.items() if each != {}}
     if isinstance(value, list):
         entries = [plain(each) for each in value]
         return sorted(entries, key=_sorted) if key in BY_NAME else entries

@@ -8,6 +8,20 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{ .repository }}{{ if .digest }}@{{ .digest }}{{ else }}:{{ .tag }}{{ end }}
 {{- end }}
 
+{{- /* A number as the API server writes it, so that applying it again changes nothing. */ -}}
+{{- define "moderation.quantity" -}}
+{{ if mod . 1000 }}{{ . }}{{ else }}{{ div . 1000 }}k{{ end }}
+{{- end }}
+
+{{- /* Without those set to null, as a later file of values takes out what an earlier one asks for. */ -}}
+{{- define "moderation.node-labels" -}}
+{{- range $label, $value := . }}
+{{- if kindIs "string" $value }}
+{{ $label }}: {{ $value | quote }}
+{{- end }}
+{{- end }}
+{{- end }}
+
 {{- define "moderation.confined" -}}
 allowPrivilegeEscalation: false
 readOnlyRootFilesystem: true
@@ -57,4 +71,5 @@ failureThreshold: {{ .failures }}
           app.kubernetes.io/name: prometheus
   ports:
     - port: {{ .port }}
+      protocol: TCP
 {{- end }}

@@ -91,9 +91,9 @@ spec:
       {{- with .values.runtimeClassName }}
       runtimeClassName: {{ . }}
       {{- end }}
-      {{- with .values.nodeSelector }}
+      {{- with include "moderation.node-labels" .values.nodeSelector }}
       nodeSelector:
-        {{- toYaml . | nindent 8 }}
+        {{- . | trim | nindent 8 }}
       {{- end }}
       {{- with .values.tolerations }}
       tolerations:
