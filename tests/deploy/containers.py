@@ -55,10 +55,6 @@ class Container:
     def is_running(self) -> bool:
         return self._state["Running"]
 
-    @property
-    def was_out_of_memory(self) -> bool:
-        return self._state["OOMKilled"]
-
     def ended(self) -> int:
         """Wait for the end; the exit status."""
         return int(self.engine.podman("wait", self.id, timeout=PATIENCE_SECONDS).stdout)
@@ -82,6 +78,7 @@ class Engine:
     ) -> subprocess.CompletedProcess[str]:
         finished = subprocess.run(
             ["podman", *self._storage, *arguments],
+            cwd=self._folder,  # where the monitor leaves its file `oom`
             capture_output=True,
             text=True,
             check=False,
