@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
+from tests.deploy.api_server import Programs
 from tests.deploy.rendering import Renderer
 from tests.deploy.requirements import ELSEWHERE, REQUIREMENTS
 from tests.deploy.rule import RULES
@@ -37,6 +38,17 @@ def tool() -> Callable[[str], str]:
 @pytest.fixture(scope="session")
 def renderer(tool, tmp_path_factory: pytest.TempPathFactory) -> Renderer:
     return Renderer(tool("kubectl"), tool("helm"), tmp_path_factory.mktemp("rendered"))
+
+
+@pytest.fixture(scope="session")
+def api_programs(tool, needs_binary) -> Programs:
+    """What a real API server takes, where the environment names one."""
+    return Programs(
+        api_server=os.environ["KUBE_APISERVER"],
+        etcd=needs_binary(os.environ.get("ETCD", "etcd")),
+        kubectl=tool("kubectl"),
+        openssl=needs_binary("openssl"),
+    )
 
 
 class Ledger:

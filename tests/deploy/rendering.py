@@ -1,6 +1,7 @@
 """What kustomize and Helm make of deploy/: lists of Kubernetes objects."""
 
 import os
+import shutil
 import subprocess
 from collections.abc import Iterable
 from functools import cache
@@ -65,6 +66,15 @@ class Renderer:
 
     def kustomize(self, folder: Path) -> Manifests:
         return _objects(self._kubectl, "kustomize", str(folder))
+
+    def changed(self, overlay: str, file: str, old: str, new: str, *, folder: Path) -> Manifests:
+        """An overlay of a copy in which one file says something else."""
+        copy = folder / "kubernetes"
+        shutil.copytree(KUSTOMIZE, copy)
+        text = (copy / file).read_text(encoding="utf-8")
+        assert old in text
+        (copy / file).write_text(text.replace(old, new), encoding="utf-8")
+        return self.kustomize(copy / "overlays" / overlay)
 
     def _template(self, name: str) -> Manifests:
         """What the chart makes of the values that stand for this render."""

@@ -1,12 +1,10 @@
 """A change of a setting or of a policy changes the pods it concerns, so that it rolls out."""
 
-import shutil
 from pathlib import Path
 
 import pytest
 
 from tests.deploy.manifests import Manifests
-from tests.deploy.rendering import KUSTOMIZE
 
 CHANGES = {
     "base/policies/guard.yaml": ("threshold: 0.5", "threshold: 0.4", {"guard"}),
@@ -28,13 +26,7 @@ def templates(manifests: Manifests) -> dict[str, object]:
 @pytest.mark.parametrize("file", CHANGES)
 def test_a_change_rolls_the_pods_it_concerns(renderer, tmp_path: Path, file: str):
     old, new, concerned = CHANGES[file]
-    copy = tmp_path / "kubernetes"
-    shutil.copytree(KUSTOMIZE, copy)
-    text = (copy / file).read_text()
-    assert old in text
-    (copy / file).write_text(text.replace(old, new))
-
     before = templates(renderer.render("gpu"))
-    after = templates(renderer.kustomize(copy / "overlays" / "gpu"))
+    after = templates(renderer.changed("gpu", file, old, new, folder=tmp_path))
 
     assert {name for name in before if before[name] != after[name]} == concerned
