@@ -84,6 +84,7 @@ sbom:  ## Write what the images hold to build/sbom, in CycloneDX
 
 images-test: $(VENV)/.installed-dev  ## Build and run the images (root, buildah, podman, runc, debootstrap)
 	IMAGES_TEST=true $(BIN)/python -m pytest tests/deploy/test_images.py
+	cat build/images.json
 
 image-pins:  ## Choose the versions in the images anew (uv; UV_FIND_LINKS: PyTorch's CPU build)
 	$(PIN) pyproject.toml --extra gateway --extra tracing -o deploy/requirements/gateway.txt

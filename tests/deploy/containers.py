@@ -9,6 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import psutil
 
 from tests.deploy.dockerfile import DOCKERFILE, ROOT
 
@@ -53,14 +56,24 @@ class Container:
 
     @property
     def is_running(self) -> bool:
-        return self._state["Running"]
+        running: bool = self._state["Running"]
+        return running
+
+    @property
+    def usage(self) -> dict[str, float]:
+        """What its process has taken so far, which other work on the machine changes little."""
+        process = psutil.Process(self._state["Pid"])
+        return {
+            "processor_seconds": round(sum(process.cpu_times()[:2]), 1),
+            "resident_megabytes": round(process.memory_info().rss / 1e6),
+        }
 
     def ended(self) -> int:
         """Wait for the end; the exit status."""
         return int(self.engine.podman("wait", self.id, timeout=PATIENCE_SECONDS).stdout)
 
     @property
-    def _state(self) -> dict[str, bool]:
+    def _state(self) -> dict[str, Any]:
         [found] = json.loads(self.engine.podman("inspect", self.id).stdout)
         return found["State"]
 

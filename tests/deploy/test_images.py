@@ -150,7 +150,8 @@ async def test_a_guard_comes_up_judges_tells_its_health_and_drains(engine, embed
         container.logged("starting")
         assert container.execute("guard-service", "health", "--service", "live").returncode == 0
         container.logged("ready")
-        report(embedded, seconds_to_ready=round(time.monotonic() - began, 1))
+        ready_in = round(time.monotonic() - began, 1)
+        report(embedded, seconds_to_ready=ready_in, **container.usage)
         assert prober.serves("ready")
         health = container.execute("guard-service", "health")
         async with GuardClient(f"127.0.0.1:{ports['GUARD_PORT']}") as client:
@@ -201,7 +202,8 @@ def test_a_gateway_lives_without_a_guard_and_lets_nothing_pass(engine, gateway, 
     began = time.monotonic()
     with engine.running(gateway, **ports, **upstream) as container:
         container.logged("listening")
-        report(gateway, seconds_to_listening=round(time.monotonic() - began, 1))
+        listening_in = round(time.monotonic() - began, 1)
+        report(gateway, seconds_to_listening=listening_in, **container.usage)
         alive = container.execute("chat-gateway", "health", "--service", "live")
         ready = container.execute("chat-gateway", "health")
         chat = {"model": "none", "messages": [{"role": "user", "content": "Hello"}]}
