@@ -1,13 +1,13 @@
 """The YAML file of gateway policies, checked so strictly that a typing error cannot widen one."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from chat_gateway.policy import Checkpoints, GatewayPolicy, Mode
 from guard_service.moderation import ConfigurationError, Phase
+from guard_service.strict_yaml import load_yaml
 
 Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 _STRICT = ConfigDict(extra="forbid", frozen=True)
@@ -68,10 +68,8 @@ def load_policies(path: Path) -> dict[str, GatewayPolicy]:
         ConfigurationError: one line that names the file, the field and what is allowed.
     """
     try:
-        file = PolicyFile.model_validate(yaml.load(_read(path), Loader=_UniqueKeyLoader))  # noqa: S506
+        file = PolicyFile.model_validate(load_yaml(_read(path)))
         policies = [entry.policy() for entry in file.policies]
-    except yaml.YAMLError as error:
-        raise ConfigurationError(f"{path}: not valid YAML: {_yaml_problem(error)}") from error
     except ValidationError as error:
         raise ConfigurationError(f"{path}: {_problems(error)}") from error
     except ConfigurationError as error:
@@ -87,24 +85,6 @@ def _read(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"cannot be read: {error}") from error
-
-
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """Plain YAML lets the last of two equal keys win; here that is an error."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002
-        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        if repeated := {key for key in keys if keys.count(key) > 1}:
-            raise yaml.constructor.ConstructorError(
-                problem=f"field given twice: {min(repeated)}", problem_mark=node.start_mark
-            )
-        return super().construct_mapping(node, deep)
-
-
-def _yaml_problem(error: yaml.YAMLError) -> str:
-    if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
-        return "unreadable characters"
-    return f"line {error.problem_mark.line + 1}: {error.problem}"
 
 
 def _problems(error: ValidationError) -> str:

@@ -1,10 +1,8 @@
 """The YAML shape of a policy, checked so strictly that a typing error cannot widen it."""
 
 import unicodedata
-from collections.abc import Hashable
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -18,6 +16,7 @@ from pydantic_core import ErrorDetails
 
 from guard_service.moderation import ConfigurationError
 from guard_service.neutralise import neutralise
+from guard_service.strict_yaml import load_yaml
 
 MAX_CATEGORIES = 64
 _UNPRINTABLE = {"Cc", "Cs", "Zl", "Zp"}
@@ -106,34 +105,12 @@ def parse_policy_file(text: str, source: str) -> PolicyFile:
         ConfigurationError: one line that names the file, the field and what is allowed.
     """
     try:
-        return PolicyFile.model_validate(yaml.load(text, Loader=_UniqueKeyLoader))  # noqa: S506
-    except yaml.YAMLError as error:
-        raise ConfigurationError(f"{source}: not valid YAML: {_yaml_problem(error)}") from error
+        return PolicyFile.model_validate(load_yaml(text))
     except ValidationError as error:
         problems = "; ".join(_problem(detail) for detail in error.errors())
         raise ConfigurationError(f"{source}: {problems}") from error
-    except ValueError as error:  # of a value that only looks like a date or a number
-        raise ConfigurationError(
-            f"{source}: not valid YAML: {error}; put text that looks like a date in quotes"
-        ) from error
-
-
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """Plain YAML lets the last of two equal keys win; here that is an error."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002
-        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        if repeated := {key for key in keys if keys.count(key) > 1}:
-            raise yaml.constructor.ConstructorError(
-                problem=f"field given twice: {min(repeated)}", problem_mark=node.start_mark
-            )
-        return super().construct_mapping(node, deep)
-
-
-def _yaml_problem(error: yaml.YAMLError) -> str:
-    if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
-        return "unreadable characters"
-    return f"line {error.problem_mark.line + 1}: {error.problem}"
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{source}: {error}") from error
 
 
 def _problem(detail: ErrorDetails) -> str:

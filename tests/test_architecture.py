@@ -16,6 +16,7 @@ GATEWAY = ROOT / "chat_gateway"
 DOMAIN = {
     "moderation", "policy", "policy_file", "prompt_formats", "neutralise", "limits", "observer",
     "observers", "batcher", "ticket", "moderator", "decision", "validation", "windows", "stream",
+    "strict_yaml",
 }  # fmt: skip
 GATEWAY_EDGES = {
     "grpc_server", "http_api", "ext_proc", "http_door", "v1", "generators", "metrics", "tracing",
@@ -25,9 +26,10 @@ GATEWAY_EDGES = {
 
 PUBLISHED = {
     "moderation", "client", "v1", "wire", "service_info", "stream", "health_port", "instruments",
+    "pretrained", "strict_yaml",
 }  # fmt: skip
 """Parts of the guard that the gateway may use anywhere: its contract, its client, the port both
-are probed on and how both are measured."""
+are probed on, how both are measured, and how both read policies and the files of a model."""
 
 ROOT_ONLY = {"embedded", "logs", "configuration", "metrics_port", "tracing"}
 """What the gateway's composition root, settings and command line may use of the guard besides:
@@ -111,7 +113,7 @@ def test_the_domain_imports_only_the_domain_and_the_protocol_of_engines():
 
 
 def test_model_libraries_stay_inside_the_engine():
-    paths = outside("engine")
+    paths = outside("engine", "pretrained")
 
     assert importing(paths, lambda name: name.split(".")[0] in MODEL_LIBRARIES) == []
 

@@ -1,23 +1,12 @@
 """Load a model, its adapter and its vocabulary into an engine; refuse what cannot be trusted."""
 
-import os
-import sys
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from safetensors import SafetensorError
-from transformers import (
-    AutoConfig,
-    AutoTokenizer,
-    BitsAndBytesConfig,
-    GenerationConfig,
-    LlamaForCausalLM,
-    PreTrainedTokenizerFast,
-)
-from transformers.utils import logging as transformers_logging
+from transformers import GenerationConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from guard_service.engine.answer import verdict_words
 from guard_service.engine.fingerprint import fingerprint
@@ -27,10 +16,16 @@ from guard_service.engine.vocabulary import Vocabulary
 from guard_service.moderation import ConfigurationError, Message, ModelInfo, Role
 from guard_service.observer import Observer
 from guard_service.policy import default_policy
+from guard_service.pretrained import (
+    Placement,
+    first_line,
+    load_llama,
+    load_tokenizer,
+    model_folder,
+    set_up_torch,
+)
 from guard_service.prompt_formats import PromptFormat
-from guard_service.weights import ALLOWED_FILES
 
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _END_TOKENS = ("<|end_of_text|>", "<|eot_id|>", "</s>")
 
 
@@ -39,7 +34,7 @@ class ModelSpec:
     """Which weights to load, and how.
 
     `model` is a folder, or a hub id with its 40-digit `revision`. `name` is what verdicts call it,
-    if not by `model`. `device` is auto, cpu, cuda, cuda:N, or balanced (layers over all GPUs).
+    if not by `model`. `dtype`, `device` and `quantisation` are those of a `Placement`.
     """
 
     model: str
@@ -54,6 +49,11 @@ class ModelSpec:
     session_cache_bytes: int = 2**30
     num_threads: int = 0
 
+    @property
+    def placement(self) -> Placement:
+        """In what numbers the weights are kept, and where."""
+        return Placement(dtype=self.dtype, device=self.device, quantisation=self.quantisation)
+
 
 def load_engine(
     spec: ModelSpec, prompt_format: PromptFormat, observer: Observer
@@ -63,15 +63,12 @@ def load_engine(
     Raises:
         ConfigurationError: one line that names what is wrong with the folder, adapter or device.
     """
-    torch.set_num_threads(spec.num_threads or max(1, len(os.sched_getaffinity(0)) - 1))
-    if not sys.stderr.isatty():
-        transformers_logging.disable_progress_bar()
-    folder = _folder(spec)
-    _check_folder(folder)
-    model = _load_model(folder, spec)
+    set_up_torch(spec.num_threads)
+    folder = model_folder(spec.model, spec.revision)
+    model = load_llama(folder, spec.placement, attention=ATTENTION)
     if spec.adapter is not None:
         model = _with_adapter(model, spec.adapter, merge=spec.quantisation == "none")
-    tokenizer = _load_tokenizer(folder)
+    tokenizer = load_tokenizer(folder)
     vocabulary = Vocabulary.from_pretrained_tokenizer(tokenizer)
     vocabulary.verify(prompt_format, default_policy(prompt_format.name))
     spaced = _answers_with_space(model, vocabulary, prompt_format)
@@ -92,99 +89,6 @@ def load_engine(
     )
 
 
-def _folder(spec: ModelSpec) -> Path:
-    """Where the files are; a hub model is downloaded first, at its pinned revision."""
-    if Path(spec.model).is_dir():
-        return Path(spec.model)
-    if "/" not in spec.model or spec.revision is None:
-        raise ConfigurationError(
-            f"model: there is no folder '{spec.model}'; a hub id needs a pinned revision"
-        )
-    from huggingface_hub import snapshot_download  # noqa: PLC0415 - slow, and for hub models only
-
-    try:
-        # Its errors are also those of whatever HTTP library it is built on.
-        return Path(
-            snapshot_download(
-                spec.model,
-                revision=spec.revision,
-                allow_patterns=list(ALLOWED_FILES),
-            )
-        )
-    except Exception as error:
-        raise ConfigurationError(
-            f"model: cannot fetch '{spec.model}' at {spec.revision} ({type(error).__name__}); "
-            "check the name, the revision, your access to gated models (HF_TOKEN) and the network"
-        ) from error
-
-
-def _check_folder(folder: Path) -> None:
-    if not (folder / "config.json").is_file():
-        raise ConfigurationError(f"model: there is no config.json in '{folder}'")
-    if not any(folder.glob("*.safetensors")):
-        pickles = any(folder.glob("*.bin")) or any(folder.glob("*.pt*"))
-        advice = "pickle weights are refused; convert them to" if pickles else "there is no"
-        raise ConfigurationError(f"model: {advice} safetensors in '{folder}'")
-    try:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        raise ConfigurationError(
-            f"model: cannot read config.json in '{folder}': {_first_line(error)}"
-        ) from error
-    if config.model_type != "llama":
-        raise ConfigurationError(
-            f"model: '{folder}' is of type '{config.model_type}'; only 'llama' can be served"
-        )
-
-
-def _load_model(folder: Path, spec: ModelSpec) -> LlamaForCausalLM:
-    device = _device(spec.device)
-    placement = "balanced" if device == "balanced" else {"": device}
-    dtype = _DTYPES.get(spec.dtype) or (torch.float32 if device == "cpu" else "auto")
-    try:
-        model, report = LlamaForCausalLM.from_pretrained(
-            folder,
-            output_loading_info=True,
-            dtype=dtype,
-            device_map=placement,
-            quantization_config=_quantisation(spec.quantisation),
-            attn_implementation=ATTENTION,
-            use_safetensors=True,
-            trust_remote_code=False,
-        )
-    except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
-        raise ConfigurationError(f"model: cannot load '{folder}': {_first_line(error)}") from error
-    # What is missing would be made up of random numbers, and what is too much left out.
-    if wrong := sorted({*report["missing_keys"], *report["unexpected_keys"]}):
-        raise ConfigurationError(
-            f"model: the weights in '{folder}' are not those of its config.json; missing or too "
-            f"many: {wrong[0]} ({len(wrong)} tensors in all)"
-        )
-    if any(parameter.device.type == "meta" for parameter in model.parameters()):
-        raise ConfigurationError(f"model: '{folder}' does not fit the memory of the devices")
-    return cast("LlamaForCausalLM", model.eval())
-
-
-def _device(wanted: str) -> str:
-    if wanted == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if wanted != "cpu" and not torch.cuda.is_available():
-        raise ConfigurationError(f"device: '{wanted}' needs a GPU, and torch sees none")
-    return wanted
-
-
-def _quantisation(wanted: str) -> BitsAndBytesConfig | None:
-    match wanted:
-        case "8bit":
-            return BitsAndBytesConfig(load_in_8bit=True)
-        case "4bit":
-            return BitsAndBytesConfig(
-                load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16
-            )
-        case _:
-            return None
-
-
 def _with_adapter(model: LlamaForCausalLM, adapter: Path, *, merge: bool) -> LlamaForCausalLM:
     """The model with a PEFT adapter, merged where the weights are plain numbers."""
     from peft import PeftModel  # noqa: PLC0415 - slow to import, and only adapters need it
@@ -199,22 +103,10 @@ def _with_adapter(model: LlamaForCausalLM, adapter: Path, *, merge: bool) -> Lla
             adapted = PeftModel.from_pretrained(model, adapter, use_safetensors=True)
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, UserWarning) as error:
         raise ConfigurationError(
-            f"adapter: '{adapter}' does not fit this model: {_first_line(error)}"
+            f"adapter: '{adapter}' does not fit this model: {first_line(error)}"
         ) from error
     whole: Any = adapted.merge_and_unload() if merge else adapted.get_base_model()
     return cast("LlamaForCausalLM", whole.eval())
-
-
-def _load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
-        raise ConfigurationError(
-            f"model: cannot load the tokenizer in '{folder}': {_first_line(error)}"
-        ) from error
-    if not isinstance(tokenizer, PreTrainedTokenizerFast):
-        raise ConfigurationError(f"model: '{folder}' has no tokenizer.json")
-    return tokenizer
 
 
 def _terminators(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast) -> tuple[int, ...]:
@@ -254,7 +146,3 @@ def _answers_with_space(
 def _revision(spec: ModelSpec, folder: Path) -> str:
     base = spec.revision or fingerprint(folder)
     return base if spec.adapter is None else f"{base}+{fingerprint(spec.adapter)}"
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -69,6 +69,7 @@ def test_the_file_knows_every_field_of_a_policy():
         ("policies: [{id: x, id: y}]", "field given twice: id"),
         ("policies: [{id: x, checkpoints: {first_characters: 0}}]", "checkpoints"),
         ("policies: [", "not valid YAML"),
+        ("policies: [{id: 2026-02-30}]", "looks like a date"),
     ],
 )
 def test_a_mistake_is_refused_with_its_place(tmp_path: Path, text: str, place: str):

@@ -46,7 +46,8 @@ class Watched:
         """The samples an expression has now; fails if Prometheus does not understand it."""
         answer = self.prometheus.post("/api/v1/query", data={"query": expression}).json()
         assert answer["status"] == "success", (expression, answer)
-        return answer["data"]["result"]
+        samples: list[dict[str, Any]] = answer["data"]["result"]
+        return samples
 
     def numbers(self, expression: str) -> list[float]:
         """Its values that are numbers."""

@@ -44,6 +44,7 @@ class Service:
         self.process.wait()
 
     def _read(self) -> None:
+        assert self.process.stderr is not None
         for line in self.process.stderr:
             if line.startswith("{"):
                 self._events.put(json.loads(line))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from chat_gateway.generators.transformers import GeneratorSpec, load_generator
 from guard_service.moderation import ConfigurationError
@@ -38,6 +39,16 @@ def with_broken_weights(folder: Path) -> None:
     (folder / "model.safetensors").write_bytes(b"nothing")
 
 
+def with_a_tensor_lost(folder: Path) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    tensors.pop("model.layers.0.mlp.up_proj.weight")
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def with_broken_config(folder: Path) -> None:
+    (folder / "config.json").write_text("{")
+
+
 def of_another_kind(folder: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"model_type": "gpt2"}))
@@ -59,6 +70,8 @@ def without_tokenizer(folder: Path) -> None:
         (without_weights, "there is no safetensors"),
         (with_pickles, "pickle weights are refused"),
         (with_broken_weights, "cannot load"),
+        (with_a_tensor_lost, "not those of its config.json"),
+        (with_broken_config, "cannot read config.json"),
         (of_another_kind, "only 'llama' can be served"),
         (without_template, "no chat template"),
         (without_tokenizer, "tokenizer"),
