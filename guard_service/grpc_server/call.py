@@ -63,9 +63,6 @@ class Call:
 
     def _is_over(self, error: BaseException) -> bool:
         """Whether gRPC ended the RPC; a stray cancellation inside the service does not."""
-        if isinstance(error, GeneratorExit):
-            # gRPC no longer asks for responses. It may say so before its context is done.
-            return True
         task = asyncio.current_task()
         return isinstance(error, asyncio.CancelledError) and (
             self._context.done() or (task is not None and task.cancelling() > 0)

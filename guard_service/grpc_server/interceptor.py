@@ -1,5 +1,6 @@
 """Surrounds every RPC of the server with a `Call`, from its raw bytes on."""
 
+import asyncio
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
@@ -35,12 +36,14 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     """Wraps the handler of every RPC.
 
     Requests are decoded here rather than by gRPC, which would answer undecodable ones with
-    `UNKNOWN` and the decoder's words before any handler runs.
+    `UNKNOWN` and the decoder's words before any handler runs. A client that leaves a response of a
+    stream unread for `max_unread_seconds` is given up; gRPC would wait for it for ever.
     """
 
-    def __init__(self, metrics: Metrics, door: Door) -> None:
+    def __init__(self, metrics: Metrics, door: Door, *, max_unread_seconds: float) -> None:
         self._metrics = metrics
         self._door = door
+        self._max_unread_seconds = max_unread_seconds
 
     async def intercept_service(
         self,
@@ -69,14 +72,24 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 self._pass_door(path, context)
                 return await behaviour(read(request, decode), context)
 
-        async def reply_each(request: Any, context: Context) -> AsyncIterator[Any]:
+        async def reply_each(request: Any, context: Context) -> None:
             async with Call(path, context, self._metrics):
                 self._pass_door(path, context)
                 async with aclosing(behaviour(read(request, decode), context)) as responses:
                     async for response in responses:
-                        yield response
+                        await self._write(context, response)
 
         return reply_each if inspect.isasyncgenfunction(behaviour) else reply
+
+    async def _write(self, context: Context, response: Any) -> None:
+        """Cancelled like one whose client left, since a status would wait for this client too."""
+        giving_up = asyncio.get_running_loop().call_later(
+            self._max_unread_seconds, _cancel, asyncio.current_task()
+        )
+        try:
+            await context.write(response)
+        finally:
+            giving_up.cancel()
 
     def _pass_door(self, path: str, context: Context) -> None:
         if path.startswith(GUARDED):
@@ -87,6 +100,11 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     def _leave(self, context: Context) -> None:
         del context
         self._door.leave()
+
+
+def _cancel(task: asyncio.Task[Any] | None) -> None:
+    if task is not None:
+        task.cancel()
 
 
 def _decode(raw: bytes, decode: Decode) -> Any:

@@ -59,8 +59,9 @@ class GuardServer:
         self._health = Health(
             batcher, metrics, stall_seconds=options.stall_seconds, port=health_port
         )
+        calls = CallInterceptor(metrics, self._door, max_unread_seconds=options.stream_idle_seconds)
         self._server = grpc.aio.server(
-            interceptors=(*interceptors, CallInterceptor(metrics, self._door)),
+            interceptors=(*interceptors, calls),
             options=transport_options(
                 moderator.limits,
                 max_connection_age_seconds=options.max_connection_age_seconds,

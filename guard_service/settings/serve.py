@@ -97,7 +97,11 @@ class ServeSettings(ModelSettings):
         description="Seconds without a finished batch, with work waiting, that end liveness.",
     )
     stream_idle_seconds: float = Field(
-        60.0, gt=0, le=3600, description="Seconds without text after which a stream is closed."
+        60.0,
+        gt=0,
+        le=3600,
+        description="Seconds after which a stream is closed that brings no text, or whose caller "
+        "leaves a verdict unread.",
     )
     max_connection_age_seconds: float = Field(
         30.0,

@@ -2,11 +2,16 @@
 
 import asyncio
 import random
+from dataclasses import replace
+
+import grpc
 
 from guard_service.v1 import guard_pb2_grpc
-from tests.serving import delta, opening, running_server
+from tests.serving import QUICK, delta, opening, running_server, until
 
 NUM_CLIENTS = 400
+SMALL_WINDOW = (("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 4096))
+"""Of a connection that is full after a few verdicts."""
 
 
 async def _leave_a_stream(
@@ -33,3 +38,26 @@ async def test_a_client_that_leaves_a_stream_is_no_fault():
     ended = service.counted("guard_requests_total", method="ModerateStream", code="CANCELLED")
     assert ended > NUM_CLIENTS / 2
     assert not service.counted("guard_requests_total", method="ModerateStream", code="INTERNAL")
+
+
+async def test_a_client_that_stops_reading_is_not_waited_for():
+    options = replace(QUICK, stream_idle_seconds=1.0)
+    async with (
+        running_server(options=options) as service,
+        grpc.aio.insecure_channel(service.target, SMALL_WINDOW) as channel,
+    ):
+        call = guard_pb2_grpc.GuardServiceStub(channel).ModerateStream()
+        await call.write(opening())
+        writing = asyncio.create_task(_write_for_ever(call))
+        await until(lambda: service.moderator.num_open_streams == 1)
+        await until(lambda: service.moderator.num_open_streams == 0)
+        writing.cancel()
+
+    assert service.counted("guard_requests_total", method="ModerateStream", code="CANCELLED") == 1
+
+
+async def _write_for_ever(call) -> None:
+    """All of it is judged, and none of the verdicts read."""
+    while True:
+        await call.write(delta("and on ", check=True))
+        await asyncio.sleep(0.01)
