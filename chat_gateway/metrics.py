@@ -5,6 +5,7 @@ from enum import StrEnum
 
 from grpc import StatusCode
 
+from chat_gateway.chat import InvalidChat
 from chat_gateway.observer import Action, Decision, Kind, Outcome
 from chat_gateway.policy import GatewayPolicy
 from guard_service.instruments import SPAN_RESULTS, Exemplar, Instruments, no_exemplar
@@ -47,6 +48,8 @@ OTHER = "other"
 
 NO_VERDICT = "none"
 """The category of a block, or the result of a judgement, without a verdict."""
+REFUSED = "refused"
+"""The category of a prompt that the guard takes for no request, as one that is too long."""
 
 SECONDS_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 
@@ -142,9 +145,10 @@ class Metrics:
         )
         self._blocks = make.counter(
             "blocks",
-            "Violated categories of blocked prompts and choices; none is a block without verdict.",
+            "Violated categories of blocked prompts and choices; none is a block without verdict, "
+            "refused a prompt that the guard takes for no request.",
             phase=Phase,
-            category=(*CATEGORIES, OTHER, NO_VERDICT),
+            category=(*CATEGORIES, OTHER, NO_VERDICT, REFUSED),
         )
         self._fail_open = make.counter(
             "fail_open", "Prompts and choices that passed unjudged.", phase=Phase
@@ -196,7 +200,7 @@ class Metrics:
         if decision.action is Action.UNJUDGED:
             self._fail_open.labels(decision.phase).inc()
         if decision.action is Action.BLOCKED:
-            for category in _categories_of(decision.verdict):
+            for category in _categories_of(decision):
                 self._blocks.labels(decision.phase, category).inc()
 
     def guard_delayed(self, phase: Phase, *, seconds: float) -> None:
@@ -281,8 +285,8 @@ def _result_of(verdict: Verdict | None) -> str:
     return "unsafe" if verdict.unsafe else "safe"
 
 
-def _categories_of(verdict: Verdict | None) -> Sequence[str]:
-    if verdict is None:
-        return (NO_VERDICT,)
-    codes = [category.code for category in verdict.categories]
+def _categories_of(decision: Decision) -> Sequence[str]:
+    if decision.verdict is None:
+        return (REFUSED if decision.reason == InvalidChat.__name__ else NO_VERDICT,)
+    codes = [category.code for category in decision.verdict.categories]
     return [code if code in CATEGORIES else OTHER for code in codes] or [OTHER]

@@ -3,9 +3,17 @@
 import asyncio
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from chat_gateway.chat import Blocked, ChatEvent, ChatRequest, Judged, OutOfTime, Unjudged
+from chat_gateway.chat import (
+    Blocked,
+    ChatEvent,
+    ChatRequest,
+    InvalidChat,
+    Judged,
+    OutOfTime,
+    Unjudged,
+)
 from chat_gateway.exchange import Exchange
 from chat_gateway.guard import Guard
 from chat_gateway.guard_failure import may_pass, prompt_error
@@ -123,8 +131,11 @@ def _without_verdict(
     if isinstance(error, OutOfTime):
         raise error
     if exchange.policy.mode.blocks and not may_pass(error, Phase.PROMPT, exchange.policy):
+        told = prompt_error(error, param=_param(finding.part, exchange.request))
+        if isinstance(told, InvalidChat):
+            finding = replace(finding, result=told)  # the caller's mistake, not the guard's
         _report(exchange, Action.BLOCKED, finding, seconds)
-        raise prompt_error(error, param=_param(finding.part, exchange.request)) from None
+        raise told from None
     _report(exchange, Action.UNJUDGED, finding, seconds)
     return (Unjudged(Phase.PROMPT, None, type(error).__name__),)
 

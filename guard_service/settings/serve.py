@@ -76,7 +76,7 @@ class ServeSettings(ModelSettings):
         _LIMITS.max_wait_seconds,
         gt=0,
         le=3600,
-        description="Longest wait for a verdict when the caller sets no deadline.",
+        description="Longest wait for a verdict; a caller's deadline counts if it is sooner.",
     )
     lame_duck_seconds: float = Field(
         5.0,

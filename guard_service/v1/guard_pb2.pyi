@@ -863,7 +863,7 @@ class Limits(_message.Message):
     max_streams: _builtins.int
     """Open streams."""
     max_wait_seconds: _builtins.float
-    """Longest a request without a deadline waits for its verdict, seconds."""
+    """Longest a request waits for its verdict, seconds; its own deadline counts if it is sooner."""
     max_context_tokens: _builtins.int
     """Tokens of the longest prompt that fits one context window."""
     def __init__(

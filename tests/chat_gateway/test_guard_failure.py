@@ -84,7 +84,8 @@ async def test_a_prompt_without_a_verdict_gets_an_error_and_nothing_else(error, 
     assert "private" not in str(seen.error)
     assert seen.events == []
     prompt_decisions = [d for d in journal.decisions if d.phase is Phase.PROMPT]
-    assert [(d.action, d.reason) for d in prompt_decisions] == [(Action.BLOCKED, name(error))]
+    reason = "InvalidChat" if isinstance(seen.error, InvalidChat) else name(error)
+    assert [(d.action, d.reason) for d in prompt_decisions] == [(Action.BLOCKED, reason)]
 
 
 async def test_the_guards_errors_become_the_gateways():

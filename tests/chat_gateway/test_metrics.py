@@ -62,10 +62,12 @@ def test_a_block_counts_its_phase_and_category():
     metrics = Metrics()
 
     metrics.decided(decision(Action.BLOCKED, judged=verdict(0.9, code="S9")))
-    metrics.decided(decision(Action.BLOCKED, phase=Phase.PROMPT, judged=None))
+    for reason in ("NotReady", "InvalidChat"):
+        metrics.decided(decision(Action.BLOCKED, phase=Phase.PROMPT, judged=None, reason=reason))
 
     assert value(metrics, "gateway_blocks_total", phase="response", category="S9") == 1
     assert value(metrics, "gateway_blocks_total", phase="prompt", category="none") == 1
+    assert value(metrics, "gateway_blocks_total", phase="prompt", category="refused") == 1
     assert value(metrics, "gateway_decisions_total", phase="response", action="blocked") == 1
 
 

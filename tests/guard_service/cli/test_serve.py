@@ -62,7 +62,7 @@ def test_a_server_is_probed_while_it_loads_serves_and_drains():
 def test_a_metrics_port_in_use_is_one_line():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        finished = run("serve", "--metrics-port", str(port))
+        finished = run("serve", "--port", "0", "--metrics-port", str(port))
 
     assert finished.status == 78
     assert finished.one_line.startswith(f"cannot serve metrics on 127.0.0.1:{port}")
