@@ -26,10 +26,11 @@ GATEWAY_EDGES = {
 
 PUBLISHED = {
     "moderation", "client", "v1", "wire", "service_info", "stream", "health_port", "instruments",
-    "pretrained", "strict_yaml",
+    "pretrained", "strict_yaml", "unread",
 }  # fmt: skip
 """Parts of the guard that the gateway may use anywhere: its contract, its client, the port both
-are probed on, how both are measured, and how both read policies and the files of a model."""
+are probed on, how both are measured and give up a client, and how both read policies and the files
+of a model."""
 
 ROOT_ONLY = {"embedded", "logs", "configuration", "metrics_port", "tracing"}
 """What the gateway's composition root, settings and command line may use of the guard besides:

@@ -1,6 +1,5 @@
 """Surrounds every RPC of the gateway with a `Call`, from its raw bytes on."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from typing import Any, TypeAlias
@@ -12,6 +11,7 @@ from chat_gateway.chat import InvalidChat
 from chat_gateway.grpc_server.call import Call, Context
 from chat_gateway.grpc_server.door import Door
 from chat_gateway.metrics import Metrics
+from guard_service.unread import write_or_give_up
 
 OWN = "/chat_gateway."
 """Paths of the gateway's own RPCs, which all take one request."""
@@ -77,24 +77,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 aclosing(behaviour(_decoded(request, decode), context)) as replies,
             ):
                 async for each in replies:
-                    await self._write(context, each)
+                    await write_or_give_up(context, each, seconds=self._max_unread_seconds)
 
         return each_reply
-
-    async def _write(self, context: Context, reply: Any) -> None:
-        """Cancelled like one whose client left, since a status would wait for this client too."""
-        giving_up = asyncio.get_running_loop().call_later(
-            self._max_unread_seconds, _cancel, asyncio.current_task()
-        )
-        try:
-            await context.write(reply)
-        finally:
-            giving_up.cancel()
-
-
-def _cancel(task: asyncio.Task[Any] | None) -> None:
-    if task is not None:
-        task.cancel()
 
 
 def _decoded(raw: bytes, decode: Decode) -> Any:

@@ -1,6 +1,5 @@
 """Surrounds every RPC of the server with a `Call`, from its raw bytes on."""
 
-import asyncio
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
@@ -13,6 +12,7 @@ from guard_service.grpc_server.call import Call, Context
 from guard_service.grpc_server.door import Door
 from guard_service.metrics import Metrics
 from guard_service.moderation import InvalidRequest
+from guard_service.unread import write_or_give_up
 
 GUARDED = "/guard_service."
 """Paths that pass the door; health and reflection are answered even while it is closed."""
@@ -77,19 +77,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 self._pass_door(path, context)
                 async with aclosing(behaviour(read(request, decode), context)) as responses:
                     async for response in responses:
-                        await self._write(context, response)
+                        await write_or_give_up(context, response, seconds=self._max_unread_seconds)
 
         return reply_each if inspect.isasyncgenfunction(behaviour) else reply
-
-    async def _write(self, context: Context, response: Any) -> None:
-        """Cancelled like one whose client left, since a status would wait for this client too."""
-        giving_up = asyncio.get_running_loop().call_later(
-            self._max_unread_seconds, _cancel, asyncio.current_task()
-        )
-        try:
-            await context.write(response)
-        finally:
-            giving_up.cancel()
 
     def _pass_door(self, path: str, context: Context) -> None:
         if path.startswith(GUARDED):
@@ -100,11 +90,6 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     def _leave(self, context: Context) -> None:
         del context
         self._door.leave()
-
-
-def _cancel(task: asyncio.Task[Any] | None) -> None:
-    if task is not None:
-        task.cancel()
 
 
 def _decode(raw: bytes, decode: Decode) -> Any:
