@@ -12,15 +12,16 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from guard_service.embedded import ADAPTER, ensure
+from guard_service.embedded import ADAPTER, PROMPT_FORMAT, ensure
 from guard_service.engine.loading import ModelSpec, load_engine
 from guard_service.engine.transformers_engine import TransformersEngine
 from guard_service.observer import NullObserver
-from guard_service.prompt_formats import FORMATS
+from guard_service.prompt_formats import FORMATS, PromptFormat
 from guard_service.settings import ModelSettings, load
 from tests.models import SMOLLM2_135M, Shape, llama_guard_2_tokenizer, random_llama
 
 FORMAT = FORMATS["llama-guard-2"]
+EMBEDDED_FORMAT = FORMATS[PROMPT_FORMAT]
 LLAMA3_VOCABULARY = 128_256
 
 RANDOM_SHAPES = {
@@ -32,10 +33,11 @@ RANDOM_SHAPES = {
 
 @dataclass(frozen=True, slots=True)
 class PlainModel:
-    """The same weights in plain transformers."""
+    """The same weights in plain transformers, and the format of the prompts they are given."""
 
     model: LlamaForCausalLM
     tokenizer: PreTrainedTokenizerBase
+    prompt_format: PromptFormat
 
     @property
     def body_flops_per_token(self) -> int:
@@ -56,7 +58,7 @@ def embedded_folder() -> Path:
 
 def embedded_engine() -> TransformersEngine:
     """The embedded guard, loaded as the service loads it; call `use_threads` after it."""
-    return _engine(embedded_folder(), ADAPTER)
+    return _engine(embedded_folder(), ADAPTER, EMBEDDED_FORMAT)
 
 
 def embedded_plain() -> PlainModel:
@@ -64,7 +66,7 @@ def embedded_plain() -> PlainModel:
     folder = embedded_folder()
     base = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     model = PeftModel.from_pretrained(base, ADAPTER).merge_and_unload().eval()
-    return PlainModel(model, AutoTokenizer.from_pretrained(folder))
+    return PlainModel(model, AutoTokenizer.from_pretrained(folder), EMBEDDED_FORMAT)
 
 
 def random_pair(shape: Shape, scratch: Path) -> tuple[TransformersEngine, PlainModel]:
@@ -73,10 +75,10 @@ def random_pair(shape: Shape, scratch: Path) -> tuple[TransformersEngine, PlainM
     model = random_llama(1, shape)
     model.save_pretrained(scratch)
     tokenizer.save_pretrained(scratch)
-    return _engine(scratch, None), PlainModel(model, tokenizer)
+    return _engine(scratch, None, FORMAT), PlainModel(model, tokenizer, FORMAT)
 
 
-def _engine(folder: Path, adapter: Path | None) -> TransformersEngine:
+def _engine(folder: Path, adapter: Path | None, prompt_format: PromptFormat) -> TransformersEngine:
     spec = ModelSpec(
         model=str(folder),
         adapter=adapter,
@@ -84,4 +86,4 @@ def _engine(folder: Path, adapter: Path | None) -> TransformersEngine:
         dtype="float32",
         num_threads=torch.get_num_threads(),
     )
-    return load_engine(spec, FORMAT, NullObserver())
+    return load_engine(spec, prompt_format, NullObserver())

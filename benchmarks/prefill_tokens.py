@@ -20,7 +20,7 @@ from typing import Annotated, Any
 import typer
 from transformers import AutoTokenizer
 
-from benchmarks.guard_models import FORMAT, embedded_engine, embedded_folder
+from benchmarks.guard_models import EMBEDDED_FORMAT, FORMAT, embedded_engine, embedded_folder
 from benchmarks.report import Output, Quick, show, write
 from benchmarks.workload import DESCRIBED, NAMES, Request
 from chat_gateway.chat import ChatMessage, ChatRequest, Judged, TextDelta
@@ -32,6 +32,7 @@ from guard_service.engine.transformers_engine import TransformersEngine
 from guard_service.engine.vocabulary import Vocabulary
 from guard_service.moderation import Conversation, Message, Role
 from guard_service.policy import Policy
+from guard_service.prompt_formats import PromptFormat
 from tests.chat_gateway.fakes import FakeGuard, ScriptedGenerator, Stall, answer
 from tests.chat_gateway.virtual_time import run_virtually
 from tests.tokenizers import llama3_tokenizer
@@ -105,7 +106,11 @@ def num_answer_tokens(vocabulary: Vocabulary, policy: Policy) -> int:
 
 
 def read(
-    conversation: Conversation, positions: Sequence[int], vocabulary: Vocabulary, policy: Policy
+    conversation: Conversation,
+    positions: Sequence[int],
+    vocabulary: Vocabulary,
+    prompt_format: PromptFormat,
+    policy: Policy,
 ) -> Read:
     """Tokens of all checks: new ones with sessions, and all of them without."""
     *history, last = conversation
@@ -113,7 +118,7 @@ def read(
     known: tuple[int, ...] = ()
     for position in positions:
         grown = (*history, Message(last.role, last.content[:position]))
-        segments = vocabulary.encode(FORMAT.render(grown, policy))
+        segments = vocabulary.encode(prompt_format.render(grown, policy))
         asked = len(segments.suffix) + num_answer_tokens(vocabulary, policy)
         num_new += len(segments.body) - num_common(known, segments.body) + asked
         num_resent += len(segments.prefix) + len(segments.body) + len(segments.suffix)
@@ -151,7 +156,7 @@ def confirm(vocabulary: Vocabulary, conversation: Conversation, tokens_per_secon
     engine.prepare(len(NAMES.categories))
     positions = run_virtually(check_positions(conversation, vocabulary, 0.01, tokens_per_second))
     engine_new_tokens(engine, conversation, positions[:1])  # the prefix is read once only
-    counted = read(conversation, positions, vocabulary, NAMES)
+    counted = read(conversation, positions, vocabulary, EMBEDDED_FORMAT, NAMES)
     by_engine = engine_new_tokens(engine, conversation, positions)
     by_engine += counted.num_checks * num_answer_tokens(vocabulary, NAMES)
     if by_engine != counted.num_new:
@@ -167,7 +172,11 @@ def num_common(left: Iterable[int], right: Iterable[int]) -> int:
 
 
 def rows_of(
-    name: str, vocabulary: Vocabulary, told: Sequence[Conversation], tokens_per_second: float
+    name: str,
+    vocabulary: Vocabulary,
+    prompt_format: PromptFormat,
+    told: Sequence[Conversation],
+    tokens_per_second: float,
 ) -> list[dict[str, Any]]:
     """One line for each kind of scores and each policy, on one vocabulary."""
     rows = []
@@ -180,13 +189,15 @@ def rows_of(
             for each in told
         ]
         for policy in (NAMES, DESCRIBED):
-            segments = vocabulary.encode(FORMAT.render(told[0], policy))
+            segments = vocabulary.encode(prompt_format.render(told[0], policy))
             reads = [
-                read(each, at, vocabulary, policy) for each, at in zip(told, positions, strict=True)
+                read(each, at, vocabulary, prompt_format, policy)
+                for each, at in zip(told, positions, strict=True)
             ]
             rows.append(
                 {
                     "vocabulary": name,
+                    "format": prompt_format.name,
                     "P(unsafe)": scores,
                     "policy": "described" if policy.descriptions_in_prompt else "names",
                     "history": history,
@@ -213,11 +224,14 @@ def main(
     """Count for the embedded model's vocabulary and for Llama 3's."""
     embedded = AutoTokenizer.from_pretrained(embedded_folder())
     rows = []
-    for name, tokenizer in (("embedded", embedded), ("Llama 3", llama3_tokenizer())):
+    for name, tokenizer, prompt_format in (
+        ("embedded", embedded, EMBEDDED_FORMAT),
+        ("Llama 3", llama3_tokenizer(), FORMAT),
+    ):
         vocabulary = Vocabulary.from_pretrained_tokenizer(tokenizer)
         told = conversations(data, vocabulary, 2 if quick else answers, length)
         for chats in (told, after_others(told)):
-            rows += rows_of(name, vocabulary, chats, tokens_per_second)
+            rows += rows_of(name, vocabulary, prompt_format, chats, tokens_per_second)
         if name == "embedded":
             confirm(vocabulary, told[0], tokens_per_second)
     show(f"Mean of {len(told)} answers of {length} tokens", rows)

@@ -19,16 +19,22 @@ from rich.progress import Progress
 
 from benchmarks.guard_models import embedded_folder
 from benchmarks.report import Output, Quick, Threads, show, use_threads, write
-from guard_service.embedded import ADAPTER
+from guard_service.embedded import ADAPTER, PROMPT_FORMAT
 from guard_service.moderation import Conversation
 from tests.conversations import everyday_conversations, random_conversations
 from tests.equality import MAX_PIECES, Comparison, Equality, compare, expectations
-from tests.models import NO_GROUPS, SMALL, WIDE_HEADS, Shape, save_grammatical_llama
+from tests.models import NO_GROUPS, SMALL, WIDE_HEADS, save_grammatical_llama
 from tests.reference import Reference, ReferenceVerdict
 from tests.running import loaded_engine, running_moderator
 
 WAYS = 4  # the reference, alone, batched, streamed
-RANDOM_LLAMAS = {"small": SMALL, "wide heads": WIDE_HEADS, "no groups": NO_GROUPS}
+RANDOM_LLAMAS = {
+    "small": (SMALL, "llama-guard-2"),
+    "wide heads": (WIDE_HEADS, "llama-guard-2"),
+    "no groups": (NO_GROUPS, "llama-guard-2"),
+    "compact": (SMALL, "compact"),
+}
+"""By name: a shape, and the prompt format it is asked in."""
 
 Draw = Callable[[int, int], Iterator[Conversation]]
 
@@ -40,6 +46,7 @@ class Subject:
     name: str
     folder: Path
     adapter: Path | None
+    prompt_format: str
     draw: Draw
 
 
@@ -47,11 +54,12 @@ def subjects(names: Sequence[str], scratch: Path, seed: int) -> Iterator[Subject
     """The models of these names; random ones are made now, in `scratch`."""
     for name in names:
         if name == "embedded":
-            yield Subject(name, embedded_folder(), ADAPTER, everyday_conversations)
+            yield Subject(name, embedded_folder(), ADAPTER, PROMPT_FORMAT, everyday_conversations)
             continue
-        shape: Shape = RANDOM_LLAMAS[name]
-        folder = save_grammatical_llama(scratch / name.replace(" ", "-"), seed, shape)
-        yield Subject(name, folder, None, random_conversations)
+        shape, prompt_format = RANDOM_LLAMAS[name]
+        folder = scratch / name.replace(" ", "-")
+        save_grammatical_llama(folder, seed, shape, prompt_format=prompt_format)
+        yield Subject(name, folder, None, prompt_format, random_conversations)
 
 
 async def examine(
@@ -59,10 +67,11 @@ async def examine(
 ) -> tuple[list[ReferenceVerdict], Equality]:
     """Ask the reference first, then the service in every way."""
     conversations = list(subject.draw(seed, count))
-    reference = Reference.load(subject.folder, subject.adapter)
+    prompt_format = subject.prompt_format
+    reference = Reference.load(subject.folder, subject.adapter, prompt_format=prompt_format)
     expected = expectations(reference, conversations, tick)
     del reference
-    engine = loaded_engine(subject.folder, subject.adapter)
+    engine = loaded_engine(subject.folder, subject.adapter, prompt_format=prompt_format)
     async with running_moderator(engine) as moderator:
         equality = await compare(
             moderator, conversations, expected, seed=seed, max_pieces=pieces, tick=tick
@@ -97,7 +106,7 @@ def _row(comparison: Comparison) -> dict[str, Any]:
 def main(
     *,
     conversations: int = 2000,
-    models: str = "small,wide heads,no groups,embedded",
+    models: str = "small,wide heads,no groups,compact,embedded",
     seed: int = 1,
     pieces: int = MAX_PIECES,
     threads: Threads = 0,

@@ -18,7 +18,7 @@ from typing import Any
 import typer
 from rich.progress import track
 
-from benchmarks.guard_models import FORMAT, embedded_engine
+from benchmarks.guard_models import EMBEDDED_FORMAT, embedded_engine
 from benchmarks.guard_process import GuardProcess
 from benchmarks.report import Output, Quick, Threads, show, use_threads, write
 from benchmarks.verdict_throughput import engine_judge
@@ -89,7 +89,7 @@ async def rpc_seconds(
     )
     moderator = Moderator(
         engine=instant,
-        prompt_format=FORMAT,
+        prompt_format=EMBEDDED_FORMAT,
         policies={NAMES.id: NAMES},
         default_policy_id=NAMES.id,
         batcher=batcher,

@@ -89,7 +89,7 @@ def generate_judge(
 
     @torch.inference_mode()
     def judge(requests: Sequence[Request]) -> None:
-        prompts = [request.prompt for request in requests]
+        prompts = [request.prompt(plain.prompt_format) for request in requests]
         for group in [prompts] if padded else [[prompt] for prompt in prompts]:
             inputs = plain.tokenizer(group, return_tensors="pt", padding=padded)
             plain.model.generate(
@@ -108,7 +108,7 @@ def pipeline_judge(plain: PlainModel) -> Judge:
 
     def judge(requests: Sequence[Request]) -> None:
         generator(
-            [request.prompt for request in requests],
+            [request.prompt(plain.prompt_format) for request in requests],
             batch_size=len(requests),
             max_new_tokens=MAX_NEW_TOKENS,
             do_sample=False,

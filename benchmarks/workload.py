@@ -5,11 +5,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
-from benchmarks.guard_models import FORMAT
 from guard_service.engine.protocol import Judgement
 from guard_service.engine.transformers_engine import TransformersEngine
 from guard_service.moderation import Conversation, Message, ModerationError, Role
 from guard_service.policy import Policy, default_policy
+from guard_service.prompt_formats import FORMATS, PromptFormat
 from tests.conversations import HARMFUL_QUESTIONS, QUESTIONS, everyday_text
 
 MEDIAN_TOKENS, SPREAD = 60, 0.75
@@ -27,17 +27,17 @@ class Request:
     conversation: Conversation
     policy: Policy
 
-    @property
-    def prompt(self) -> str:
+    def prompt(self, prompt_format: PromptFormat) -> str:
         """The prompt as one string; the embedded model was trained without a BOS."""
-        rendered = FORMAT.render(self.conversation, self.policy)
+        rendered = prompt_format.render(self.conversation, self.policy)
         pieces = (*rendered.prefix, rendered.body, *rendered.suffix)
         return "".join(piece for piece in pieces if isinstance(piece, str))
 
     def judgement(self, engine: TransformersEngine) -> Judgement:
         """What the engine is given, tokenised now."""
+        prompt_format = FORMATS[engine.info.prompt_format]
         return Judgement(
-            engine.encode(FORMAT.render(self.conversation, self.policy)),
+            engine.encode(prompt_format.render(self.conversation, self.policy)),
             len(self.policy.categories),
             self.policy.lowest_threshold,
         )

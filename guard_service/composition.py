@@ -11,7 +11,7 @@ from guard_service.engine.protocol import Engine
 from guard_service.moderation import ConfigurationError
 from guard_service.moderator import Moderator
 from guard_service.observer import NullObserver, Observer
-from guard_service.policy import Policy, default_policy, load_policy
+from guard_service.policy import Policy, default_policy, hazards_of, load_policy
 from guard_service.prompt_formats import FORMATS
 from guard_service.settings import ModelSettings, ServeSettings
 
@@ -26,7 +26,7 @@ def read_policies(settings: ModelSettings) -> dict[str, Policy]:
     policies = {own.id: own}
     for path in settings.policies:
         policy = load_policy(path)
-        if policy.prompt_format != settings.format:
+        if hazards_of(policy.prompt_format) != own.prompt_format:
             raise ConfigurationError(
                 f"{path}: is written for {policy.prompt_format}, the model speaks {settings.format}"
             )

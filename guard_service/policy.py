@@ -2,13 +2,17 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from importlib import resources
 from pathlib import Path
+from types import MappingProxyType
 
 from guard_service.moderation import ConfigurationError
 from guard_service.policy_file import CategoryEntry, PolicyFile, parse_policy_file
+
+_HAZARDS_OF: Mapping[str, str] = MappingProxyType({"compact": "llama-guard-2"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +71,19 @@ def load_policy(path: Path) -> Policy:
     return _build(parse_policy_file(text, str(path)), str(path))
 
 
+def hazards_of(format_name: str) -> str:
+    """The format whose hazards are a format's own: itself, or the one it is another wording of.
+
+    Where two formats share their hazards, a code means the same in both, and so does a policy.
+    """
+    return _HAZARDS_OF.get(format_name, format_name)
+
+
 @cache
 def default_policy(format_name: str) -> Policy:
     """The policy a prompt format's model was trained with; `format_name` is one of `FORMATS`."""
-    shipped = resources.files("guard_service") / "policies" / f"{format_name}.yaml"
-    source = f"{format_name}.yaml"
+    source = f"{hazards_of(format_name)}.yaml"
+    shipped = resources.files("guard_service") / "policies" / source
     return _build(parse_policy_file(shipped.read_text(encoding="utf-8"), source), source)
 
 

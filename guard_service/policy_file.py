@@ -56,7 +56,9 @@ Description = Annotated[
     AfterValidator(_no_marker),
 ]
 Threshold = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
-FormatName = Literal["llama-guard-1", "llama-guard-2", "llama-guard-3", "llama-guard-3-1b"]
+FormatName = Literal[
+    "llama-guard-1", "llama-guard-2", "llama-guard-3", "llama-guard-3-1b", "compact"
+]
 
 
 class CategoryEntry(BaseModel):

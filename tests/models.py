@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 
-from tests.chat_templates import LLAMA_GUARD_2
+from tests.chat_templates import CHAT_TEMPLATES
 from tests.conversations import random_conversations
 from tests.reference import chat_prompt_ids
 from tests.tokenizers import llama3_tokenizer
@@ -72,17 +72,24 @@ def random_llama(seed: int, shape: Shape, *, tied: bool = True) -> LlamaForCausa
     return LlamaForCausalLM(config).eval()
 
 
-def save_grammatical_llama(folder: Path, seed: int, shape: Shape = SMALL) -> Path:
+def save_grammatical_llama(
+    folder: Path, seed: int, shape: Shape = SMALL, *, prompt_format: str = "llama-guard-2"
+) -> Path:
     """Weights, tokenizer and chat template in `folder`, as a hub download would look."""
-    tokenizer = llama_guard_2_tokenizer()
+    tokenizer = guard_tokenizer(prompt_format)
     grammatical_llama(seed, shape, tokenizer).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
 
 
 def llama_guard_2_tokenizer() -> PreTrainedTokenizerBase:
+    return guard_tokenizer("llama-guard-2")
+
+
+def guard_tokenizer(prompt_format: str) -> PreTrainedTokenizerBase:
+    """Llama 3's tokenizer with this format as its chat template, until the next call."""
     tokenizer = llama3_tokenizer()
-    tokenizer.chat_template = LLAMA_GUARD_2
+    tokenizer.chat_template = CHAT_TEMPLATES[prompt_format]
     return tokenizer
 
 

@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from guard_service.moderation import Conversation
-from tests.chat_templates import LLAMA_GUARD_2
+from tests.chat_templates import CHAT_TEMPLATES
 
 MAX_NEW_TOKENS = 40
 MAX_CODES = 11  # a model that repeats itself is stopped after one code per category
@@ -51,13 +51,15 @@ class Reference:
         self._first = FIRST_TOKENS[model.config.vocab_size]
 
     @classmethod
-    def load(cls, folder: Path, adapter: Path | None = None) -> "Reference":
-        """With an adapter, its base knows nothing of guarding, so the template is ours."""
+    def load(
+        cls, folder: Path, adapter: Path | None = None, *, prompt_format: str = "llama-guard-2"
+    ) -> "Reference":
+        """The template is the folder's own; under an adapter that has none, ours."""
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
         tokenizer = AutoTokenizer.from_pretrained(folder)
         if adapter is not None:
             model = PeftModel.from_pretrained(model, adapter).merge_and_unload()
-            tokenizer.chat_template = LLAMA_GUARD_2
+            tokenizer.chat_template = CHAT_TEMPLATES[prompt_format]
         return cls(model.eval(), tokenizer)
 
     @torch.inference_mode()

@@ -18,12 +18,18 @@ PATIENT = Limits(max_wait_seconds=600.0)
 """No test may fail because the machine is busy."""
 
 
-def loaded_engine(folder: Path, adapter: Path | None = None, *, num_threads: int = 0) -> Engine:
-    """A real engine in fp32 on this machine's processor, for Llama Guard 2."""
+def loaded_engine(
+    folder: Path,
+    adapter: Path | None = None,
+    *,
+    prompt_format: str = "llama-guard-2",
+    num_threads: int = 0,
+) -> Engine:
+    """A real engine in fp32 on this machine's processor."""
     spec = ModelSpec(
         model=str(folder), adapter=adapter, device="cpu", dtype="float32", num_threads=num_threads
     )
-    return load_engine(spec, FORMATS["llama-guard-2"], NullObserver())
+    return load_engine(spec, FORMATS[prompt_format], NullObserver())
 
 
 @asynccontextmanager
@@ -34,8 +40,8 @@ async def running_moderator(
     limits: Limits = PATIENT,
     max_batch_tokens: int = 1024,
 ) -> AsyncIterator[Moderator]:
-    """A moderator over a running batcher; by default with the shipped Llama Guard 2 policy."""
-    policy = policy or default_policy("llama-guard-2")
+    """A moderator over a running batcher; by default with the policy of the engine's format."""
+    policy = policy or default_policy(engine.info.prompt_format)
     observer = NullObserver()
     batcher = Batcher(
         engine,
@@ -48,7 +54,7 @@ async def running_moderator(
     try:
         yield Moderator(
             engine=engine,
-            prompt_format=FORMATS[policy.prompt_format],
+            prompt_format=FORMATS[engine.info.prompt_format],
             policies={policy.id: policy},
             default_policy_id=policy.id,
             batcher=batcher,

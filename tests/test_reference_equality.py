@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from guard_service.embedded import ADAPTER, ensure
+from guard_service.embedded import ADAPTER, PROMPT_FORMAT, ensure
 from guard_service.settings import ModelSettings, load
 from tests.conversations import everyday_conversations, random_conversations
 from tests.equality import Equality, compare, expectations
@@ -24,15 +24,23 @@ def require_equal(equality: Equality) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("seed", "shape"), [(1, SMALL), (2, WIDE_HEADS)], ids=["small", "wide"])
+@pytest.mark.parametrize(
+    ("seed", "shape", "prompt_format"),
+    [
+        pytest.param(1, SMALL, "llama-guard-2", id="small"),
+        pytest.param(2, WIDE_HEADS, "llama-guard-2", id="wide"),
+        pytest.param(3, SMALL, "compact", id="compact"),
+    ],
+)
 async def test_random_llamas_are_judged_as_transformers_judges_them(
-    tmp_path: Path, seed: int, shape: Shape
+    tmp_path: Path, seed: int, shape: Shape, prompt_format: str
 ):
-    folder = save_grammatical_llama(tmp_path, seed, shape)
+    folder = save_grammatical_llama(tmp_path, seed, shape, prompt_format=prompt_format)
     conversations = list(random_conversations(seed, NUM_RANDOM))
     expected = expectations(Reference.load(folder), conversations)
 
-    async with running_moderator(loaded_engine(folder)) as moderator:
+    engine = loaded_engine(folder, prompt_format=prompt_format)
+    async with running_moderator(engine) as moderator:
         equality = await compare(moderator, conversations, expected, seed=seed)
 
     require_equal(equality)
@@ -53,9 +61,11 @@ def require_variety(expected: list[ReferenceVerdict]) -> None:
 async def test_the_embedded_guard_is_judged_as_transformers_judges_it():
     folder = ensure(load(ModelSettings).cache_dir)
     conversations = list(everyday_conversations(3, NUM_EMBEDDED))
-    expected = expectations(Reference.load(folder, ADAPTER), conversations)
+    reference = Reference.load(folder, ADAPTER, prompt_format=PROMPT_FORMAT)
+    expected = expectations(reference, conversations)
 
-    async with running_moderator(loaded_engine(folder, ADAPTER)) as moderator:
+    engine = loaded_engine(folder, ADAPTER, prompt_format=PROMPT_FORMAT)
+    async with running_moderator(engine) as moderator:
         equality = await compare(moderator, conversations, expected, seed=3)
 
     require_equal(equality)

@@ -36,7 +36,7 @@ def list_models(*, cache_dir: CacheDir = None) -> None:
     state = f"in {folder}" if embedded.is_fetched(folder) else "fetched by 'models fetch'"
     table.add_row(embedded.MODEL_ID, embedded.PROMPT_FORMAT, f"the default; {state}")
     for name in FORMATS:
-        table.add_row("any Llama Guard of this format", name, f"--model FOLDER --format {name}")
+        table.add_row("any guard of this format", name, f"--model FOLDER --format {name}")
     Console().print(table)
 
 

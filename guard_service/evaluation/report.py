@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass
 from guard_service.evaluation.judging import Judged
 from guard_service.evaluation.metrics import NUM_RESAMPLES, SEED, Figures, Observation, figures
 from guard_service.moderation import ModelInfo, Verdict
-from guard_service.policy import Policy
+from guard_service.policy import Policy, hazards_of
 
 LABELLED_FORMAT = "llama-guard-2"
-"""The rows' category codes are this format's; under another one they mean something else."""
+"""The rows' category codes are this format's; with other hazards they mean something else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ def score_lines(judged: Iterable[Judged]) -> Iterator[str]:
 
 
 def _speaks_labels(policy: Policy) -> bool:
-    return policy.prompt_format == LABELLED_FORMAT
+    return hazards_of(policy.prompt_format) == LABELLED_FORMAT
 
 
 def _group(judged: Sequence[Judged]) -> GroupReport:

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from guard_service.moderation import Conversation
 from guard_service.policy import Policy
+from guard_service.prompt_formats.compact import Compact
 from guard_service.prompt_formats.llama_guard_1 import LlamaGuard1
 from guard_service.prompt_formats.llama_guard_2 import LlamaGuard2
 from guard_service.prompt_formats.llama_guard_3 import LlamaGuard3
@@ -33,5 +34,6 @@ _FORMATS: tuple[PromptFormat, ...] = (
     LlamaGuard2(),
     LlamaGuard3(),
     LlamaGuard31B(),
+    Compact(),
 )
 FORMATS: Mapping[str, PromptFormat] = MappingProxyType({each.name: each for each in _FORMATS})

@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from platformdirs import user_cache_path
 from pydantic import BeforeValidator, Field, model_validator
@@ -13,12 +13,17 @@ from guard_service.embedded import PROMPT_FORMAT as EMBEDDED_FORMAT
 from guard_service.policy_file import FormatName
 
 ENV_PREFIX = "GUARD_"
+USUAL_FORMAT: FormatName = "llama-guard-2"
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 def _split_commas(value: object) -> object:
     return value.split(",") if isinstance(value, str) else value
+
+
+def _default_format(given: dict[str, Any]) -> FormatName:
+    return EMBEDDED_FORMAT if given["model"] is None else USUAL_FORMAT
 
 
 class ModelSettings(LayeredSettings):
@@ -37,7 +42,11 @@ class ModelSettings(LayeredSettings):
         json_schema_extra={"allowed": "40 hexadecimal digits"},
     )
     adapter: Path | None = Field(None, description="Folder of a PEFT adapter to put on the model.")
-    format: FormatName = Field("llama-guard-2", description="Prompt format the model expects.")
+    format: FormatName = Field(
+        default_factory=_default_format,
+        description="Prompt format the model expects; without it, "
+        f"{USUAL_FORMAT}, or the embedded model's own.",
+    )
     policies: Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_split_commas)] = Field(
         (),
         description="YAML files of policies to offer beside the format's own.",

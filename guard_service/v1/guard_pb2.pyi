@@ -568,7 +568,7 @@ class Model(_message.Message):
     revision: _builtins.str
     """Pinned revision or content hash."""
     prompt_format: _builtins.str
-    """Prompt format: "llama-guard-1", "llama-guard-2", "llama-guard-3" or "llama-guard-3-1b"."""
+    """Prompt format: "llama-guard-1", "llama-guard-2", "llama-guard-3", "llama-guard-3-1b" or "compact"."""
     def __init__(
         self,
         *,

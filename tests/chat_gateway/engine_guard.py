@@ -2,14 +2,14 @@
 
 from dataclasses import dataclass, field, replace
 
+from guard_service.embedded import PROMPT_FORMAT
 from guard_service.engine.protocol import Engine, Judgement, Session
 from guard_service.moderation import Conversation, Phase, Verdict
 from guard_service.policy import default_policy
 from guard_service.prompt_formats import FORMATS
 from tests.chat_gateway.fakes import FakeGuard, verdict
 
-POLICY = default_policy("llama-guard-2")
-FORMAT = FORMATS[POLICY.prompt_format]
+POLICY = default_policy(PROMPT_FORMAT)
 NEVER = 2.0
 """A list threshold out of reach: all thresholds of this policy are one, so no list decides."""
 
@@ -26,7 +26,8 @@ class EngineGuard(FakeGuard):
     num_tokens: int = 0
 
     def verdict_on(self, conversation: Conversation) -> Verdict:
-        segments = self.engine.encode(FORMAT.render(conversation, POLICY))
+        prompt_format = FORMATS[self.engine.info.prompt_format]
+        segments = self.engine.encode(prompt_format.render(conversation, POLICY))
         judgement = Judgement(segments, len(POLICY.categories), NEVER, self.session)
         [scores] = self.engine.score([judgement])
         if isinstance(scores, Exception):

@@ -71,7 +71,8 @@ class Tally:
 @asynccontextmanager
 async def real_guard(engine: Engine) -> AsyncIterator[GuardClient]:
     """A guard's real server over this engine, on a free port, and its real client."""
-    policy = default_policy("llama-guard-2")
+    prompt_format = engine.info.prompt_format
+    policy = default_policy(prompt_format)
     metrics = Metrics(category.code for category in policy.categories)
     batcher = Batcher(
         engine,
@@ -82,7 +83,7 @@ async def real_guard(engine: Engine) -> AsyncIterator[GuardClient]:
     )
     moderator = Moderator(
         engine=engine,
-        prompt_format=FORMATS[policy.prompt_format],
+        prompt_format=FORMATS[prompt_format],
         policies={policy.id: policy},
         default_policy_id=policy.id,
         batcher=batcher,

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from guard_service.embedded import ADAPTER, ensure
+from guard_service.embedded import ADAPTER, PROMPT_FORMAT, ensure
 from guard_service.engine.protocol import Engine
 from guard_service.settings import ModelSettings, load
 from tests.chat_gateway.answers_by_chance import KINDS, scenarios
@@ -23,7 +23,8 @@ pytestmark = pytest.mark.embedded
 @pytest.fixture(scope="module")
 def engine() -> Iterator[Engine]:
     num_threads = torch.get_num_threads()
-    yield loaded_engine(ensure(load(ModelSettings).cache_dir), ADAPTER)
+    folder = ensure(load(ModelSettings).cache_dir)
+    yield loaded_engine(folder, ADAPTER, prompt_format=PROMPT_FORMAT)
     torch.set_num_threads(num_threads)
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from guard_service.composition import load_engine, read_policies
-from guard_service.embedded import MAX_CONTEXT_TOKENS
+from guard_service.embedded import MAX_CONTEXT_TOKENS, PROMPT_FORMAT
 from guard_service.moderation import ConfigurationError
 from guard_service.observer import NullObserver
 from guard_service.settings import ServeSettings, load
@@ -37,10 +37,29 @@ def test_the_default_policy_comes_first(tmp_path):
     assert list(policies) == ["shop", "llama-guard-2"]
 
 
+@pytest.mark.parametrize("prompt_format", ["llama-guard-2", "compact"])
+@pytest.mark.parametrize("served", ["llama-guard-2", "compact"])
+def test_a_policy_is_good_for_every_format_with_the_same_hazards(tmp_path, prompt_format, served):
+    file = policy_file(tmp_path, "shop", prompt_format)
+
+    policies = policies_of(model=str(tmp_path), format=served, policies=[file])
+
+    assert list(policies) == ["llama-guard-2", "shop"]
+
+
 @pytest.mark.parametrize(
     ("policy_id", "prompt_format", "said"),
     [
-        ("shop", "llama-guard-1", "is written for llama-guard-1, the model speaks llama-guard-2"),
+        (
+            "shop",
+            "llama-guard-1",
+            f"is written for llama-guard-1, the model speaks {PROMPT_FORMAT}",
+        ),
+        (
+            "shop",
+            "llama-guard-3",
+            f"is written for llama-guard-3, the model speaks {PROMPT_FORMAT}",
+        ),
         ("llama-guard-2", "llama-guard-2", "there is already a policy with the id 'llama-guard-2'"),
     ],
 )

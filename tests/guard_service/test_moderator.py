@@ -101,8 +101,9 @@ SCAFFOLD_WORDS = 100  # more than the fake engine sees in the prompt around a co
 
 
 @pytest.mark.parametrize("at", [0, 89, 90, 91, 449, 700, 899])
-async def test_the_worst_window_decides_wherever_it_is(at):
-    engine = FakeEngine(max_context_tokens=100 + SCAFFOLD_WORDS)
+@pytest.mark.parametrize("prompt_format", ["llama-guard-2", "compact"])
+async def test_the_worst_window_decides_wherever_it_is(at, prompt_format):
+    engine = FakeEngine(max_context_tokens=100 + SCAFFOLD_WORDS, prompt_format=prompt_format)
     async with running_moderator(engine) as moderator:
         verdict = await moderator.moderate(alternating("tell me", long_answer(at)))
 
@@ -139,11 +140,18 @@ async def test_more_windows_than_allowed_are_refused():
     assert engine.journal == []
 
 
-@pytest.mark.parametrize("room", [-100, 0, 8, 63])
-async def test_a_policy_that_leaves_no_room_for_text_is_refused_at_the_start(room):
-    prompt = FORMATS["llama-guard-2"].render(alternating("Hi"), default_policy("llama-guard-2"))
+def engine_with_room(prompt_format: str, room: int) -> FakeEngine:
+    """One whose context holds the scaffold of the format's policy, and `room` words."""
+    prompt = FORMATS[prompt_format].render(alternating("Hi"), default_policy(prompt_format))
     segments = FakeEngine().encode(prompt)
-    engine = FakeEngine(max_context_tokens=len(segments.prefix) + len(segments.suffix) + room)
+    scaffold = len(segments.prefix) + len(segments.suffix)
+    return FakeEngine(max_context_tokens=scaffold + room, prompt_format=prompt_format)
+
+
+@pytest.mark.parametrize("room", [-100, 0, 8, 63])
+@pytest.mark.parametrize("prompt_format", ["llama-guard-2", "compact"])
+async def test_a_policy_that_leaves_no_room_for_text_is_refused_at_the_start(prompt_format, room):
+    engine = engine_with_room(prompt_format, room)
 
     with pytest.raises(
         ConfigurationError, match=rf"llama-guard-2': .* leaves {room} of \d+ tokens"
@@ -152,10 +160,9 @@ async def test_a_policy_that_leaves_no_room_for_text_is_refused_at_the_start(roo
             pass
 
 
-async def test_the_smallest_room_is_enough_for_any_text():
-    prompt = FORMATS["llama-guard-2"].render(alternating("Hi"), default_policy("llama-guard-2"))
-    segments = FakeEngine().encode(prompt)
-    engine = FakeEngine(max_context_tokens=len(segments.prefix) + len(segments.suffix) + MIN_ROOM)
+@pytest.mark.parametrize("prompt_format", ["llama-guard-2", "compact"])
+async def test_the_smallest_room_is_enough_for_any_text(prompt_format):
+    engine = engine_with_room(prompt_format, MIN_ROOM)
     async with running_moderator(engine, limits=Limits(max_windows=100)) as moderator:
         verdict = await moderator.moderate(alternating(*["a b c"] * 50, long_answer(899)))
 

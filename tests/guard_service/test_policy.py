@@ -5,7 +5,13 @@ from typing import get_args
 import pytest
 
 from guard_service.moderation import ConfigurationError
-from guard_service.policy import Policy, PolicyCategory, default_policy, load_policy
+from guard_service.policy import (
+    Policy,
+    PolicyCategory,
+    default_policy,
+    hazards_of,
+    load_policy,
+)
 from guard_service.policy_file import MAX_CATEGORIES, FormatName
 from guard_service.prompt_formats import FORMATS
 
@@ -29,7 +35,19 @@ def write(tmp_path: Path):
 
 
 def test_every_format_has_a_shipped_policy():
-    assert set(get_args(FormatName)) == set(FORMATS) == set(OFFICIAL_CODES)
+    assert set(get_args(FormatName)) == set(FORMATS)
+    assert {hazards_of(name) for name in FORMATS} == set(OFFICIAL_CODES)
+
+
+def test_compact_asks_about_the_hazards_of_llama_guard_2():
+    assert default_policy("compact") == default_policy("llama-guard-2")
+
+
+def test_a_policy_written_for_compact_may_name_codes_alone(write):
+    policy = load_policy(write(HEAD.replace("llama-guard-2", "compact") + "categories: [S10, S1]"))
+
+    assert policy.prompt_format == "compact"
+    assert [category.name for category in policy.categories] == ["Self-Harm", "Violent Crimes"]
 
 
 @pytest.mark.parametrize("name", sorted(OFFICIAL_CODES))
@@ -106,7 +124,7 @@ ERRORS = {
     "bad id": (HEAD.replace("shop", "my shop") + "categories: [S1]", "id: String should match"),
     "unknown format": (
         HEAD.replace("guard-2", "guard-9") + "categories: [S1]",
-        "format: Input should be 'llama-guard-1', 'llama-guard-2', 'llama-guard-3' or",
+        "format: Input should be 'llama-guard-1', 'llama-guard-2', 'llama-guard-3', ",
     ),
     "no categories": (HEAD + "categories: []", "categories: List should have at least 1 item"),
     "categories not a list": (HEAD + "categories: S1", "categories: Input should be a valid list"),

@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from guard_service import embedded
 from guard_service.configuration.reference import references, with_fresh_table
 from guard_service.moderation import ConfigurationError
 from guard_service.settings import ModelSettings, ServeSettings, load
+from guard_service.settings import model as model_settings
 
 PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
 
@@ -28,7 +30,7 @@ def refusal(**flags: object) -> str:
 def test_without_anything_given_the_embedded_model_is_served_on_the_loopback():
     settings = load(ServeSettings)
 
-    assert (settings.model, settings.format) == (None, "llama-guard-2")
+    assert (settings.model, settings.format) == (None, embedded.PROMPT_FORMAT)
     assert (settings.host, settings.port, settings.metrics_port) == ("127.0.0.1", 50051, 9464)
 
 
@@ -157,12 +159,36 @@ def test_a_folder_needs_no_revision(tmp_path):
     assert not load(ServeSettings, {"model": str(tmp_path)}).is_hub_model
 
 
+@pytest.mark.parametrize("spoken", ["llama-guard-2", "compact"])
+def test_without_a_format_a_model_is_asked_as_llama_guard_2_and_the_embedded_one_in_its_own(
+    tmp_path, monkeypatch, spoken
+):
+    monkeypatch.setattr(model_settings, "EMBEDDED_FORMAT", spoken)
+
+    assert load(ServeSettings, {"model": str(tmp_path)}).format == "llama-guard-2"
+    assert load(ServeSettings).format == spoken
+    assert load(ServeSettings, {"format": spoken}).format == spoken
+    assert f"the embedded model speaks {spoken} only" in refusal(format="llama-guard-1")
+
+
+def test_a_format_that_is_given_counts_wherever_it_comes_from(tmp_path, monkeypatch):
+    model = str(tmp_path)
+    file = written(tmp_path, "format: llama-guard-3\n")
+
+    assert load(ServeSettings, {"model": model, "format": "compact"}).format == "compact"
+    assert load(ServeSettings, {"model": model, "config": file}).format == "llama-guard-3"
+    monkeypatch.setenv("GUARD_FORMAT", "compact")
+    assert load(ServeSettings, {"model": model, "config": file}).format == "compact"
+    monkeypatch.setenv("GUARD_FORMAT", "")
+    assert load(ServeSettings, {"model": model}).format == "llama-guard-2"
+
+
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
         ({"adapter": "x"}, "GUARD_ADAPTER and GUARD_REVISION need GUARD_MODEL"),
         ({"revision": "a" * 40}, "GUARD_ADAPTER and GUARD_REVISION need GUARD_MODEL"),
-        ({"format": "llama-guard-3"}, "the embedded model speaks llama-guard-2 only"),
+        ({"format": "llama-guard-3"}, f"the embedded model speaks {embedded.PROMPT_FORMAT} only"),
     ],
 )
 def test_the_embedded_model_cannot_be_changed(flags, said):

@@ -155,9 +155,10 @@ async def test_a_stream_waits_its_turn_instead_of_losing_its_place():
     assert order.index("second") < order.index("later")
 
 
-async def test_the_last_verdict_is_the_unary_one_also_in_windows():
+@pytest.mark.parametrize("prompt_format", ["llama-guard-2", "compact"])
+async def test_the_last_verdict_is_the_unary_one_also_in_windows(prompt_format):
     text = " ".join(f"word{i}" for i in range(700)) + " bomb " + " ".join(["end"] * 50)
-    engine = FakeEngine(max_context_tokens=100 + SCAFFOLD_WORDS)
+    engine = FakeEngine(max_context_tokens=100 + SCAFFOLD_WORDS, prompt_format=prompt_format)
     async with running_moderator(engine) as moderator:
         unary = await moderator.moderate(alternating("Tell me a story", text))
         num_unary = len(engine.texts)

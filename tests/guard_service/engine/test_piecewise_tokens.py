@@ -65,6 +65,7 @@ PIECES = (
     ],
     ["🙂", "👩‍👩‍👧", "🏳️‍🌈", "🇩🇪", "𝕏", "\U0001f9ff", "\U000e0041", "\U0010ffff", "\ue000"],
     ["User:", "Agent:", "\n\nUser: ", "\n\nAgent: ok", "[INST]", " [/INST]", "<<SYS>>"],
+    ["[/", "[/INST", "\n\n[/INST", "INST]", "[\u200b"],
     ["<BEGIN CONVERSATION>", "\n\n<END CONVERSATION>\n\n", "<END UNSAFE CONTENT CATEGORIES>"],
     ["<|eot_id|>", "<|begin_of_text|>", "<|start_header_id|>", "<|reserved_special_token_0|>"],
 )
@@ -131,10 +132,13 @@ def runs_of(prompt: Prompt) -> list[str | int]:
     return runs
 
 
-def test_pieces_of_many_random_texts_give_the_tokens_of_the_whole(vocabulary: Vocabulary):
+@pytest.mark.parametrize("name", ["llama-guard-2", "compact"])
+def test_pieces_of_many_random_texts_give_the_tokens_of_the_whole(
+    vocabulary: Vocabulary, name: str
+):
     texts = fuzzed_texts(seed=17, num_texts=NUM_FUZZED_TEXTS)
 
-    assert_pieces_are_the_whole(vocabulary, "llama-guard-2", map(alternating, texts))
+    assert_pieces_are_the_whole(vocabulary, name, map(alternating, texts))
 
 
 @pytest.mark.parametrize("name", sorted(FORMATS))
@@ -149,7 +153,8 @@ def test_pieces_of_conversations_give_the_tokens_of_the_whole(vocabulary: Vocabu
 @settings(deadline=None, max_examples=300)
 @given(st.lists(st.builds(Message, st.sampled_from(Role), st.text()), min_size=1, max_size=3))
 def test_pieces_of_any_conversation_give_the_tokens_of_the_whole(messages: list[Message]):
-    assert_pieces_are_the_whole(llama3_vocabulary(), "llama-guard-2", [tuple(messages)])
+    for name in ("llama-guard-2", "compact"):
+        assert_pieces_are_the_whole(llama3_vocabulary(), name, [tuple(messages)])
 
 
 @pytest.mark.parametrize("name", sorted(FORMATS))

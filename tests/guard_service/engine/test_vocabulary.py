@@ -135,6 +135,14 @@ def test_a_tokenizer_that_joins_text_across_the_cut_is_refused(joined: tuple[str
         vocabulary.verify(LG2, LG2_POLICY)
 
 
+def test_a_tokenizer_that_joins_a_blank_line_and_a_bracket_is_refused_for_compact_alone():
+    vocabulary = Vocabulary(byte_level({"Ċ[": 0}, [("Ċ", "[")]), bos_id=None)
+
+    vocabulary.verify(LG2, LG2_POLICY)
+    with pytest.raises(ConfigurationError, match="joins text across the prompt's cut"):
+        vocabulary.verify(FORMATS["compact"], default_policy("compact"))
+
+
 def test_a_tokenizer_in_which_a_control_token_can_be_typed_is_refused():
     tokenizer = byte_level({"<s": 0, "<s>": 1}, [("<", "s"), ("<s", ">")])
     tokenizer.add_special_tokens(["<s>"])

@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -92,6 +93,12 @@ def test_categories_are_left_out_for_a_format_whose_codes_mean_something_else():
     other = default_policy("llama-guard-3")
 
     assert report(JUDGED, other, MODEL, seconds=1.0).categories == {}
+
+
+def test_categories_are_reported_for_a_policy_written_for_another_format_of_these_hazards():
+    compact = replace(POLICY, prompt_format="compact")
+
+    assert report(JUDGED, compact, MODEL, seconds=1.0).categories == REPORT.categories
 
 
 def test_the_json_says_what_judged_by_which_threshold():
