@@ -11,6 +11,7 @@ from pydantic_settings import NoDecode, SettingsConfigDict
 from guard_service.configuration.sources import LayeredSettings
 from guard_service.embedded import PROMPT_FORMAT as EMBEDDED_FORMAT
 from guard_service.policy_file import FormatName
+from guard_service.weights import adapter_format
 
 ENV_PREFIX = "GUARD_"
 USUAL_FORMAT: FormatName = "llama-guard-2"
@@ -22,8 +23,11 @@ def _split_commas(value: object) -> object:
     return value.split(",") if isinstance(value, str) else value
 
 
-def _default_format(given: dict[str, Any]) -> FormatName:
-    return EMBEDDED_FORMAT if given["model"] is None else USUAL_FORMAT
+def _default_format(given: dict[str, Any]) -> str:
+    if given.get("model") is None:
+        return EMBEDDED_FORMAT
+    adapter = given.get("adapter")
+    return (adapter and adapter_format(adapter)) or USUAL_FORMAT
 
 
 class ModelSettings(LayeredSettings):
@@ -44,8 +48,9 @@ class ModelSettings(LayeredSettings):
     adapter: Path | None = Field(None, description="Folder of a PEFT adapter to put on the model.")
     format: FormatName = Field(
         default_factory=_default_format,
-        description="Prompt format the model expects; without it, "
-        f"{USUAL_FORMAT}, or the embedded model's own.",
+        validate_default=True,
+        description="Prompt format the model expects; without it, the one its adapter was tuned "
+        f"for, else {USUAL_FORMAT}, or the embedded model's own.",
     )
     policies: Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_split_commas)] = Field(
         (),
@@ -120,4 +125,14 @@ class ModelSettings(LayeredSettings):
             )
         if self.model is None and self.format != EMBEDDED_FORMAT:
             raise ValueError(f"GUARD_FORMAT: the embedded model speaks {EMBEDDED_FORMAT} only")
+        return self
+
+    @model_validator(mode="after")
+    def _adapter_speaks_the_format(self) -> Self:
+        tuned_for = adapter_format(self.adapter) if self.adapter else None
+        if tuned_for not in {None, self.format}:
+            raise ValueError(
+                f"GUARD_FORMAT: the adapter in '{self.adapter}' was tuned for {tuned_for}, "
+                f"not for {self.format}; leave the format out"
+            )
         return self

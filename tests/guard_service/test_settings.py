@@ -9,6 +9,7 @@ from guard_service.configuration.reference import references, with_fresh_table
 from guard_service.moderation import ConfigurationError
 from guard_service.settings import ModelSettings, ServeSettings, load
 from guard_service.settings import model as model_settings
+from guard_service.weights import write_adapter_format
 
 PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
 
@@ -181,6 +182,29 @@ def test_a_format_that_is_given_counts_wherever_it_comes_from(tmp_path, monkeypa
     assert load(ServeSettings, {"model": model, "config": file}).format == "compact"
     monkeypatch.setenv("GUARD_FORMAT", "")
     assert load(ServeSettings, {"model": model}).format == "llama-guard-2"
+
+
+def test_an_adapter_is_asked_in_the_format_it_was_tuned_for(tmp_path):
+    model = str(tmp_path)
+    write_adapter_format(tmp_path, "compact")
+    tuned = {"model": model, "adapter": model}
+
+    assert load(ServeSettings, tuned).format == "compact"
+    assert load(ServeSettings, {**tuned, "format": "compact"}).format == "compact"
+    assert "was tuned for compact, not for llama-guard-2" in refusal(
+        **tuned, format="llama-guard-2"
+    )
+
+
+def test_an_adapter_that_names_no_format_we_have_is_refused(tmp_path):
+    model = str(tmp_path)
+    tuned = {"model": model, "adapter": model}
+    assert load(ServeSettings, tuned).format == "llama-guard-2"
+
+    write_adapter_format(tmp_path, "llama-guard-9")
+    assert "'llama-guard-9' is not allowed" in refusal(**tuned)
+    (tmp_path / "guard.json").write_text("[]")
+    assert "guard.json: does not name a prompt_format" in refusal(**tuned)
 
 
 @pytest.mark.parametrize(
