@@ -39,6 +39,7 @@ gateway's tracing, which knows the whole too, builds on the guard's."""
 
 WIRE_LIBRARIES = {"grpc", "grpc_health", "grpc_reflection", "google"}
 MODEL_LIBRARIES = {"torch", "transformers", "peft", "accelerate", "safetensors", "tokenizers"}
+TUNING_LIBRARIES = {"trl", "datasets"}
 HTTP_LIBRARIES = {"fastapi", "starlette", "uvicorn", "httpx"}
 METRIC_LIBRARIES = {"prometheus_client"}
 TRACE_LIBRARIES = {"opentelemetry"}
@@ -114,9 +115,15 @@ def test_the_domain_imports_only_the_domain_and_the_protocol_of_engines():
 
 
 def test_model_libraries_stay_inside_the_engine():
-    paths = outside("engine", "pretrained")
+    paths = outside("engine", "pretrained", "tuning")
 
     assert importing(paths, lambda name: name.split(".")[0] in MODEL_LIBRARIES) == []
+
+
+def test_libraries_of_training_stay_inside_tuning():
+    paths = outside("tuning") + modules(GATEWAY)
+
+    assert importing(paths, lambda name: name.split(".")[0] in TUNING_LIBRARIES) == []
 
 
 def test_generated_code_is_used_at_the_edge_only():

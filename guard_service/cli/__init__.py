@@ -1,4 +1,4 @@
-"""The command line: `guard-service serve | moderate | evaluate | models | health`.
+"""The command line: `guard-service serve | moderate | evaluate | tune | models | health`.
 
 Exit status: 0 done, 1 no verdict could be reached or not healthy, 2 wrong usage, 70 the device
 failed while serving, 78 wrong configuration, 130 interrupted. An error is one line on standard
@@ -18,6 +18,7 @@ from guard_service.cli.health import health
 from guard_service.cli.models import models
 from guard_service.cli.moderate import moderate
 from guard_service.cli.serve import serve
+from guard_service.cli.tune import tune
 from guard_service.moderation import ConfigurationError, ModerationError
 
 NO_VERDICT = 1
@@ -34,6 +35,7 @@ app = typer.Typer(
 app.command()(serve)
 app.command()(moderate)
 app.command()(evaluate)
+app.command()(tune)
 app.command()(health)
 app.add_typer(models, name="models")
 

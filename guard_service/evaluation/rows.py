@@ -40,6 +40,14 @@ class Row:
         return self.label == "unsafe"
 
 
+@dataclass(frozen=True, slots=True)
+class PlacedRow:
+    """A row, and where it stands: `FILE, line N`."""
+
+    row: Row
+    place: str
+
+
 _ROW = TypeAdapter(Row)
 
 
@@ -49,21 +57,27 @@ def read_rows(files: Iterable[Path], limit: int | None = None) -> list[Row]:
     Raises:
         ConfigurationError: names the file and the line that cannot be used.
     """
+    return [each.row for each in read_placed_rows(files, limit)]
+
+
+def read_placed_rows(files: Iterable[Path], limit: int | None = None) -> list[PlacedRow]:
+    """The rows of `read_rows`, each with its place."""
     return [row for file in files for row in _sample(list(_rows_of(file)), limit)]
 
 
-def _sample(rows: list[Row], limit: int | None) -> list[Row]:
+def _sample(rows: list[PlacedRow], limit: int | None) -> list[PlacedRow]:
     if limit is None or limit >= len(rows):
         return rows
     return random.Random(_SAMPLE_SEED).sample(rows, limit)  # noqa: S311
 
 
-def _rows_of(file: Path) -> Iterator[Row]:
+def _rows_of(file: Path) -> Iterator[PlacedRow]:
     try:
         with _open(file) as lines:
             for number, line in enumerate(lines, start=1):
                 if line.strip():
-                    yield _parse(line, f"{file}, line {number}")
+                    place = f"{file}, line {number}"
+                    yield PlacedRow(_parse(line, place), place)
     except (OSError, EOFError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"cannot read {file}: {error}") from error
 

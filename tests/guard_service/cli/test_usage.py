@@ -10,7 +10,7 @@ def test_help_names_every_command():
     finished = run("--help")
 
     assert finished.status == 0
-    for command in ("serve", "moderate", "evaluate", "models"):
+    for command in ("serve", "moderate", "evaluate", "tune", "models"):
         assert command in finished.output
 
 
