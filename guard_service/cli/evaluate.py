@@ -61,7 +61,7 @@ def evaluate(
         typer.Option(help="Take at most so many rows of each file, drawn at random.", min=1),
     ] = None,
 ) -> None:
-    """Judge labelled rows and report F1, precision, recall, FPR, AUROC and AUPRC.
+    """Judge labelled rows: F1, precision, recall, FPR, AUROC, AUPRC, and the first category.
 
     Each figure comes with a 95 % confidence interval, over all rows, by source and by category.
     Rows that end in an error are counted as unjudged, never as safe.

@@ -83,6 +83,14 @@ def figures(observations: Sequence[Observation]) -> Figures:
     )
 
 
+def share(hits: Sequence[bool]) -> Estimate | None:
+    """The share of hits, with its interval from the same bootstrap; None of nothing."""
+    if not hits:
+        return None
+    right = np.array(hits, dtype=float)
+    return _estimate(np.concatenate([each @ right for each in _weightings(len(hits))]) / len(hits))
+
+
 def _weightings(num_rows: int) -> Iterator[Floats]:
     """The rows as they are, then `NUM_RESAMPLES` draws with replacement as counts, in chunks."""
     yield np.ones((1, num_rows))

@@ -5,7 +5,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from guard_service.evaluation.judging import Judged
-from guard_service.evaluation.metrics import NUM_RESAMPLES, SEED, Figures, Observation, figures
+from guard_service.evaluation.metrics import (
+    NUM_RESAMPLES,
+    SEED,
+    Estimate,
+    Figures,
+    Observation,
+    figures,
+    share,
+)
 from guard_service.moderation import ModelInfo, Verdict
 from guard_service.policy import Policy, hazards_of
 
@@ -15,11 +23,16 @@ LABELLED_FORMAT = "llama-guard-2"
 
 @dataclass(frozen=True, slots=True)
 class GroupReport:
-    """Figures of one group of rows. Rows without a verdict are counted apart, in no figure."""
+    """Figures of one group of rows. Rows without a verdict are counted apart, in no figure.
+
+    `first_category` is the share of rightly flagged rows of known categories whose likeliest first
+    category is one of theirs; None where there is none, or the policy's codes mean something else.
+    """
 
     num_rows: int
     num_unjudged: int
     figures: Figures
+    first_category: Estimate | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +88,8 @@ def report(judged: Sequence[Judged], policy: Policy, model: ModelInfo, seconds: 
     return Report(
         model=model,
         policy=policy,
-        overall=_group(judged),
-        sources={name: _group(rows) for name, rows in sorted(sources.items())},
+        overall=_group(judged, policy),
+        sources={name: _group(rows, policy) for name, rows in sorted(sources.items())},
         categories=dict(_categories(judged, policy)) if _speaks_labels(policy) else {},
         errors=errors,
         seconds=seconds,
@@ -93,13 +106,25 @@ def _speaks_labels(policy: Policy) -> bool:
     return hazards_of(policy.prompt_format) == LABELLED_FORMAT
 
 
-def _group(judged: Sequence[Judged]) -> GroupReport:
+def _group(judged: Sequence[Judged], policy: Policy) -> GroupReport:
     observations = [
         Observation(each.row.unsafe, each.verdict.unsafe, each.verdict.unsafe_probability)
         for each in judged
         if each.verdict is not None
     ]
-    return GroupReport(len(judged), len(judged) - len(observations), figures(observations))
+    return GroupReport(
+        num_rows=len(judged),
+        num_unjudged=len(judged) - len(observations),
+        figures=figures(observations),
+        first_category=share(list(_names_right(judged))) if _speaks_labels(policy) else None,
+    )
+
+
+def _names_right(judged: Iterable[Judged]) -> Iterator[bool]:
+    for each in judged:
+        if each.row.categories and each.verdict is not None and each.verdict.unsafe:
+            first = max(each.verdict.first_category, key=lambda category: category.probability)
+            yield first.code in each.row.categories
 
 
 def _categories(judged: Sequence[Judged], policy: Policy) -> Iterator[tuple[str, GroupReport]]:

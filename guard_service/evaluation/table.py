@@ -15,7 +15,17 @@ def report_table(report: Report) -> Table:
     title = f"{report.model.id}\npolicy {report.policy.id}, version {report.policy.version}"
     table = Table(title=Text(title), box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("", overflow="fold")
-    for heading in ("unsafe\n/safe", "F1", "95 %", "prec.", "recall", "FPR", "AUROC", "AUPRC"):
+    for heading in (
+        "unsafe\n/safe",
+        "F1",
+        "95 %",
+        "prec.",
+        "recall",
+        "FPR",
+        "AUROC",
+        "AUPRC",
+        "1st cat.",
+    ):
         table.add_column(heading, justify="right", no_wrap=True)
     _add(table, "all", report.overall)
     table.add_section()
@@ -33,7 +43,7 @@ def _add(table: Table, name: str, group: GroupReport) -> None:
     num_unsafe = cells.true_positives + cells.false_negatives
     num_safe = cells.false_positives + cells.true_negatives
     f1, *others = (getattr(group.figures, figure) for figure in _FIGURES)
-    values = (_value(f1), _interval(f1), *map(_value, others))
+    values = (_value(f1), _interval(f1), *map(_value, others), _value(group.first_category))
     table.add_row(Text(name), f"{num_unsafe}/{num_safe}", *values)
 
 

@@ -89,6 +89,23 @@ def test_a_category_is_measured_on_safe_rows_and_those_whose_categories_are_know
     assert group.figures.recall.value == 1 / 2
 
 
+def test_the_first_category_is_right_if_it_is_one_of_the_rows():
+    first = REPORT.sources["a"].first_category
+    assert (first.value, first.low, first.high) == (0.5, 0.0, 1.0)
+    assert REPORT.sources["b"].first_category is None
+
+
+def test_a_row_that_is_not_flagged_or_of_unknown_categories_says_nothing_of_the_first_category():
+    judged = [
+        *JUDGED,
+        Judged(row("6", unsafe=True, codes=("S9",)), verdict(0.4, "S1")),
+        Judged(row("7", unsafe=True), verdict(0.9, "S1")),
+        Judged(row("8", unsafe=False), verdict(0.9, "S1")),
+    ]
+
+    assert report(judged, POLICY, MODEL, 1.0).overall.first_category.value == 0.5
+
+
 def test_categories_are_left_out_for_a_format_whose_codes_mean_something_else():
     other = default_policy("llama-guard-3")
 
