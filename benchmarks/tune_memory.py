@@ -21,7 +21,7 @@ from benchmarks.report import GIB, Output, show, write
 from guard_service import embedded
 from guard_service.evaluation.rows import read_rows
 from guard_service.tuning.run import tune
-from guard_service.tuning.settings import TuneSettings
+from guard_service.tuning.settings import TuneSettings, load
 
 NUM_ROWS = 3000
 
@@ -42,7 +42,7 @@ def save_random_llama(shape: Shape, folder: Path) -> None:
     )
     with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
         LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)
-    for file in embedded.ensure(TuneSettings().cache_dir).glob("tokenizer*"):
+    for file in embedded.ensure(load(TuneSettings).cache_dir).glob("tokenizer*"):
         shutil.copy(file, folder)
 
 
@@ -71,7 +71,8 @@ def main(
     }
     on_gpu = torch.cuda.is_available()
     with tempfile.TemporaryDirectory() as folder:
-        settings = TuneSettings(model=str(scratch), output=Path(folder) / "tuned", **said)
+        given = {**said, "model": str(scratch), "output": Path(folder) / "tuned"}
+        settings = load(TuneSettings, given)
         began = time.monotonic()
         tune(settings, read_rows([rows], NUM_ROWS), [], resume=False, say=typer.echo)
         seconds = time.monotonic() - began

@@ -2,9 +2,10 @@
 
 import os
 import sys
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
@@ -120,6 +121,38 @@ def load_llama(
     return cast("LlamaForCausalLM", model.eval())
 
 
+def load_adapter(model: LlamaForCausalLM, folder: Path, *, trainable: bool = False) -> Any:
+    """The model with the PEFT adapter in `folder` on it.
+
+    Raises:
+        ConfigurationError: there is none, or it does not fit the model.
+    """
+    from peft import PeftModel  # noqa: PLC0415 - slow to import, and only adapters need it
+
+    if not (folder / "adapter_model.safetensors").is_file():
+        raise ConfigurationError(f"adapter: there is no adapter_model.safetensors in '{folder}'")
+    try:
+        with warnings.catch_warnings():
+            # peft asks transformers for something by its former name.
+            warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing")
+            warnings.filterwarnings("error", message="Found missing adapter keys")
+            return PeftModel.from_pretrained(
+                model, folder, is_trainable=trainable, use_safetensors=True
+            )
+    except (
+        OSError,
+        ValueError,
+        RuntimeError,
+        KeyError,
+        TypeError,
+        UserWarning,
+        SafetensorError,
+    ) as error:
+        raise ConfigurationError(
+            f"adapter: '{folder}' does not fit this model: {first_line(error)}"
+        ) from error
+
+
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     """The tokenizer in `folder`.
 
@@ -138,8 +171,14 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
 
 
 def first_line(error: BaseException) -> str:
-    """What a library says of an error, short enough for a line of ours."""
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    """What a library says of an error, short enough for a line of ours.
+
+    A first line that ends in a colon says nothing without the next.
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if not lines:
+        return type(error).__name__
+    return " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
 
 
 def _require_llama(folder: Path) -> None:

@@ -1,8 +1,10 @@
 """The training mixture of the embedded guard: texts that fill, rows that repeat, nothing leaked."""
 
 import random
+import re
 from itertools import islice
 
+from benchmarks.guard_mini import probes
 from benchmarks.guard_mini.leakage import Fingerprints
 from benchmarks.guard_mini.mixture import Mixer, Sizes
 from benchmarks.guard_mini.texts import read_texts, split_kinds
@@ -62,6 +64,24 @@ def test_only_the_last_turn_decides_the_label():
     assert all(row.label == "safe" and row.role == "agent" for row in refused)
     assert {len(row.messages) > 1 for row in rows if row.unsafe} == {True, False}
     assert all((row.messages[-1].role is Role.ASSISTANT) == (row.role == "agent") for row in rows)
+
+
+def test_no_probe_is_a_text_that_rows_are_made_from():
+    own = [
+        *(template for kind in TEXTS.kinds for said in kind.unsafe.values() for template in said),
+        *(template for kind in TEXTS.kinds for template in kind.safe),
+        *(text for exchange in TEXTS.exchanges for text in exchange),
+        *TEXTS.refusals,
+    ]
+    probe_texts = probes.read_texts()
+    asked = [*probes.everyday(probe_texts), *probes.others(probe_texts, list(public_rows())[:1])]
+    judged = {row.messages[-1].content for row in asked}
+
+    assert not {_plain(text) for text in own} & {_plain(text) for text in judged}
+
+
+def _plain(text: str) -> str:
+    return " ".join(re.findall(r"\w+", text.lower()))
 
 
 def test_kinds_to_choose_by_are_not_trained_on():

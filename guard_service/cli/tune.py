@@ -2,7 +2,8 @@
 
 import functools
 import inspect
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +13,7 @@ from rich.console import Console
 from guard_service.configuration.options import option_of
 from guard_service.configuration.reference import references
 from guard_service.evaluation.outputs import write_text
-from guard_service.evaluation.rows import read_placed_rows
+from guard_service.evaluation.rows import PlacedRow, read_placed_rows
 from guard_service.moderation import ConfigurationError
 from guard_service.policy import Policy
 from guard_service.tuning.data_checks import check_rows
@@ -65,15 +66,16 @@ def tune(
     """
     run, plot_log = _runner()
     policy, folder = settings.taught_policy(), OutputFolder(settings.output)
-    rows, dev = read_placed_rows(files, limit), read_placed_rows(settings.dev, limit)
-    check_rows(rows, dev, read_placed_rows(settings.held_out), policy)
+    rows, dev = read_placed_rows(files, limit), _rows_of("dev", settings.dev, limit)
+    check_rows(rows, dev, _rows_of("held_out", settings.held_out), policy)
     report = data_report([each.row for each in rows], [each.row for each in dev], policy)
     if resume:
-        folder.require_checkpoint(report.digest)
+        folder.require_checkpoint(report.digest, settings.kept_on_resume())
     else:
         folder.require_unused()
     _show(report, policy)
     write_text(folder.data, report.as_json())
+    write_text(folder.settings, json.dumps(settings.kept_on_resume(), indent=2) + "\n")
     run(
         settings,
         [each.row for each in rows],
@@ -84,6 +86,14 @@ def tune(
     plot_log(folder.curve, folder.log, f"{settings.model or 'embedded model'}, {settings.format}")
     write_model_card(settings, policy, report, files)
     typer.echo(f"the adapter is in {folder.path}; {folder.card} says how to serve it")
+
+
+def _rows_of(setting: str, files: Sequence[Path], limit: int | None = None) -> list[PlacedRow]:
+    """The rows of a setting's files; files without any would be no check at all."""
+    rows = read_placed_rows(files, limit)
+    if files and not rows:
+        raise ConfigurationError(f"{setting}: there is no row in {', '.join(map(str, files))}")
+    return rows
 
 
 def _runner() -> tuple[Callable[..., None], Callable[..., None]]:

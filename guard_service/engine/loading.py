@@ -1,6 +1,5 @@
 """Load a model, its adapter and its vocabulary into an engine; refuse what cannot be trusted."""
 
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -18,7 +17,7 @@ from guard_service.observer import Observer
 from guard_service.policy import default_policy
 from guard_service.pretrained import (
     Placement,
-    first_line,
+    load_adapter,
     load_llama,
     load_tokenizer,
     model_folder,
@@ -91,20 +90,7 @@ def load_engine(
 
 def _with_adapter(model: LlamaForCausalLM, adapter: Path, *, merge: bool) -> LlamaForCausalLM:
     """The model with a PEFT adapter, merged where the weights are plain numbers."""
-    from peft import PeftModel  # noqa: PLC0415 - slow to import, and only adapters need it
-
-    if not (adapter / "adapter_model.safetensors").is_file():
-        raise ConfigurationError(f"adapter: there is no adapter_model.safetensors in '{adapter}'")
-    try:
-        with warnings.catch_warnings():
-            # peft asks transformers for something by its former name.
-            warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing")
-            warnings.filterwarnings("error", message="Found missing adapter keys")
-            adapted = PeftModel.from_pretrained(model, adapter, use_safetensors=True)
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, UserWarning) as error:
-        raise ConfigurationError(
-            f"adapter: '{adapter}' does not fit this model: {first_line(error)}"
-        ) from error
+    adapted = load_adapter(model, adapter)
     whole: Any = adapted.merge_and_unload() if merge else adapted.get_base_model()
     return cast("LlamaForCausalLM", whole.eval())
 

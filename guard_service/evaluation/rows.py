@@ -2,11 +2,12 @@
 
 import gzip
 import random
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TextIO
+from typing import Literal
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -75,20 +76,19 @@ def _rows_of(file: Path) -> Iterator[PlacedRow]:
     try:
         with _open(file) as lines:
             for number, line in enumerate(lines, start=1):
-                if line.strip():
+                if text := line.strip():
                     place = f"{file}, line {number}"
-                    yield PlacedRow(_parse(line, place), place)
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+                    yield PlacedRow(_parse(text, place), place)
+    except (OSError, EOFError, zlib.error) as error:
         raise ConfigurationError(f"cannot read {file}: {error}") from error
 
 
-def _open(file: Path) -> AbstractContextManager[TextIO]:
-    if file.suffix == ".gz":
-        return gzip.open(file, "rt", encoding="utf-8")
-    return file.open(encoding="utf-8")
+def _open(file: Path) -> AbstractContextManager[Iterable[bytes]]:
+    """Bytes, so that a line that is no UTF-8 is one wrong row and not an unreadable file."""
+    return gzip.open(file, "rb") if file.suffix == ".gz" else file.open("rb")
 
 
-def _parse(line: str, where: str) -> Row:
+def _parse(line: bytes, where: str) -> Row:
     try:
         row = _ROW.validate_json(line)
     except ValidationError as error:

@@ -66,7 +66,7 @@ class DataReport:
 def data_report(rows: Sequence[Row], dev: Sequence[Row], policy: Policy) -> DataReport:
     """The report of rows that passed the checks; the groups are those of the training rows."""
     roles = _grouped(rows, lambda row: [row.role])
-    listed = _grouped(rows, lambda row: row.categories or ([UNKNOWN] if row.unsafe else []))
+    listed = _grouped(rows, lambda row: set(row.categories or ([UNKNOWN] if row.unsafe else [])))
     codes = [each.code for each in policy.categories]
     categories = {code: listed.get(code, Balance(0, 0)) for code in (*codes, UNKNOWN)}
     sources = _grouped(rows, lambda row: [row.source])

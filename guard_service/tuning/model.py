@@ -14,8 +14,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import DynamicCache, LlamaForCausalLM
 
-from guard_service.moderation import ConfigurationError
-from guard_service.pretrained import Placement
+from guard_service.pretrained import Placement, load_adapter
 from guard_service.tuning.forwards import IGNORED, Forward
 
 ADAPTED_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -35,12 +34,10 @@ def with_lora(llama: LlamaForCausalLM, *, rank: int, go_on_from: Path | None) ->
     """The model with a LoRA adapter on all its linear layers to train.
 
     Raises:
-        ConfigurationError: there is no adapter to go on from.
+        ConfigurationError: there is no adapter to go on from, or it does not fit the model.
     """
     if go_on_from is not None:
-        if not (go_on_from / "adapter_config.json").is_file():
-            raise ConfigurationError(f"adapter: there is no adapter_config.json in '{go_on_from}'")
-        model = PeftModel.from_pretrained(llama, go_on_from, is_trainable=True)
+        model = load_adapter(llama, go_on_from, trainable=True)
     else:
         layers = LoraConfig(
             r=rank, lora_alpha=2 * rank, task_type="CAUSAL_LM", target_modules=list(ADAPTED_LAYERS)

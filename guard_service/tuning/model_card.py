@@ -3,6 +3,7 @@
 import json
 from importlib.metadata import version
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import yaml
@@ -79,14 +80,14 @@ def _summary(settings: TuneSettings, base: str, policy: Policy) -> str:
 
 def _command(settings: TuneSettings) -> str:
     model = settings.model or str(embedded.base_folder(settings.cache_dir))
-    parts = ["guard-service serve", f"--model {model}"]
+    parts = ["guard-service serve", f"--model {quote(model)}"]
     if settings.revision:
         parts.append(f"--revision {settings.revision}")
-    parts += [f"--adapter {settings.output}"]
+    parts += [f"--adapter {quote(str(settings.output))}"]
     if settings.quantisation != "none":
         parts.append(f"--quantisation {settings.quantisation}")
     if settings.policy:
-        parts.append(f"--policies {settings.policy}")
+        parts.append(f"--policies {quote(str(settings.policy))}")
     return "```\n" + " \\\n    ".join(parts) + "\n```"
 
 

@@ -1,8 +1,10 @@
 """The folder a run writes to: what lies where, and whether a run may start or go on in it."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from guard_service.moderation import ConfigurationError
 
@@ -22,6 +24,11 @@ class OutputFolder:
     def data(self) -> Path:
         """The data report."""
         return self.path / "data.json"
+
+    @property
+    def settings(self) -> Path:
+        """The settings that a resumed run has to share."""
+        return self.path / "settings.json"
 
     @property
     def log(self) -> Path:
@@ -60,9 +67,14 @@ class OutputFolder:
         Raises:
             ConfigurationError: it holds another run, or cannot be made.
         """
-        if self.log.exists() or self.newest_checkpoint():
+        if self.newest_checkpoint():
             raise ConfigurationError(
                 f"output: there is a run in '{self.path}' already; --resume goes on with it"
+            )
+        if self.log.exists():
+            raise ConfigurationError(
+                f"output: there is a run in '{self.path}' already, without a checkpoint to resume; "
+                "name another folder, or remove this one"
             )
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -71,18 +83,29 @@ class OutputFolder:
                 f"output: cannot make '{self.path}': {error.strerror}"
             ) from error
 
-    def require_checkpoint(self, data_digest: str) -> None:
-        """Check that a run on these rows can go on here.
+    def require_checkpoint(self, data_digest: str, settings: Mapping[str, Any]) -> None:
+        """Check that a run on these rows, with these settings, can go on here.
 
         Raises:
-            ConfigurationError: there is no checkpoint, or one of a run on other rows.
+            ConfigurationError: there is no checkpoint, or one of a run on other rows or settings.
         """
         if self.newest_checkpoint() is None:
             raise ConfigurationError(f"output: there is no checkpoint in '{self.path}' to resume")
-        if self.data.exists() and self._data_digest() != data_digest:
+        if self.data.exists() and _read(self.data).get("digest") != data_digest:
             raise ConfigurationError(
                 f"the rows are not those of the run in '{self.path}', so it cannot go on with them"
             )
+        began = _read(self.settings) if self.settings.exists() else settings
+        for name, value in settings.items():
+            if began.get(name) != value:
+                raise ConfigurationError(
+                    f"{name}: is {value}, but {began.get(name)} for the run in '{self.path}', "
+                    "so it cannot go on with it"
+                )
 
-    def _data_digest(self) -> str:
-        return str(json.loads(self.data.read_text(encoding="utf-8"))["digest"])
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise ConfigurationError(f"cannot read {file}: {error}") from error

@@ -111,21 +111,33 @@ def plan(
     """Tokenise and gather all rows; those that are too long are left out and counted.
 
     Raises:
-        ConfigurationError: all training rows are too long, or all dev rows.
+        ConfigurationError: the model cannot be asked in the format, or too few rows are left.
     """
     random_ = random.Random(settings.seed)  # noqa: S311 - an order, not a secret
     policy = settings.taught_policy()
     vocabulary = Vocabulary.from_pretrained_tokenizer(tokenizer)
+    vocabulary.verify(FORMATS[settings.format], policy)
+    if tokenizer.eos_token_id is None:
+        raise ConfigurationError("model: its tokenizer names no token that ends an answer")
     writer = ExampleWriter(
         vocabulary, FORMATS[settings.format], policy, end_token=tokenizer.eos_token_id
     )
     say(f"tokenising {len(rows) + len(dev)} rows")
     questions = _fitting(settings, "training", writer.questions(rows), say)
     dev_questions = _fitting(settings, "dev", writer.questions(dev), say)
+    if len(labels := {each.row.label for each in dev_questions}) == 1:
+        raise ConfigurationError(
+            f"all dev rows of at most {settings.max_tokens} tokens are {labels.pop()}"
+        )
     forwards: list[Forward] = []
     for _ in _epochs(settings, forwards):
         epoch = _epoch(settings, writer, policy, questions, random_)
         forwards += gather(epoch, max_tokens=settings.step_tokens, random_=random_)
+    if not forwards:
+        raise ConfigurationError(
+            "no row is left to train on: all are unsafe of unknown categories, and variants of the "
+            "policy leave categories out"
+        )
     if settings.steps is not None:
         del forwards[settings.steps * settings.accumulate :]
     examples = [example for each in dev_questions if (example := writer.example(each))]

@@ -1,10 +1,10 @@
 """Settings of a fine-tuning run: which base model, which rows, how long, how fast."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
 from platformdirs import user_cache_path
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
 
 from guard_service.configuration.loading import SettingsReader
@@ -12,9 +12,17 @@ from guard_service.configuration.sources import LayeredSettings
 from guard_service.moderation import ConfigurationError
 from guard_service.policy import Policy, default_policy, hazards_of, load_policy
 from guard_service.policy_file import FormatName
+from guard_service.weights import adapter_format
 
 EMBEDDED_BASE = "HuggingFaceTB/SmolLM2-135M-Instruct"
 """What the embedded model is called on the hub."""
+
+
+_FREE_TO_CHANGE = {
+    *("config", "output", "dev", "held_out", "cache_dir", "device", "num_threads"),
+    *("epochs", "steps", "stop_at", "minutes", "evaluate_every", "checkpoint_minutes"),
+}
+"""Settings that change nothing of what was learnt before a checkpoint; rows have a digest."""
 
 
 def _split_commas(value: object) -> object:
@@ -130,6 +138,25 @@ class TuneSettings(LayeredSettings):
         default_factory=lambda: user_cache_path("guard-service"),
         description="Folder that keeps the embedded model; without it, one in the user's cache.",
     )
+
+    @model_validator(mode="after")
+    def _goes_on_in_the_adapters_format(self) -> Self:
+        spoken = adapter_format(self.adapter) if self.adapter else None
+        if spoken not in {None, self.format}:
+            raise ValueError(
+                f"--format: the adapter in '{self.adapter}' speaks {spoken}, not {self.format}; "
+                f"say --format {spoken}"
+            )
+        return self
+
+    def kept_on_resume(self) -> dict[str, Any]:
+        """What a run that is resumed has to share with its beginning; of the policy the digest.
+
+        Raises:
+            ConfigurationError: the policy cannot be used.
+        """
+        kept = self.model_dump(mode="json", exclude=_FREE_TO_CHANGE)
+        return {**kept, "policy": self.taught_policy().digest}
 
     def taught_policy(self) -> Policy:
         """The policy of the file, or the format's own.

@@ -1,5 +1,6 @@
 """TRL's trainer on forwards gathered before: loss behind a shared prefix, dev AUROC, time limit."""
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
@@ -14,6 +15,7 @@ from trl import SFTConfig, SFTTrainer
 
 from guard_service.engine.answer import VerdictWords
 from guard_service.evaluation.curves import curves
+from guard_service.moderation import ConfigurationError
 from guard_service.tuning.forwards import Forward
 from guard_service.tuning.model import answer_loss, unsafe_probabilities
 
@@ -80,11 +82,23 @@ class GuardTrainer(SFTTrainer):
         return loss
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Log, with the mean verdict loss since the last time."""
+        """Log, with the mean verdict loss since the last time.
+
+        Raises:
+            ConfigurationError: a loss is not a number, and no later one will be.
+        """
         if "loss" in logs and self._verdict_losses:
             logs["verdict_loss"] = torch.stack(self._verdict_losses).mean().item()
             self._verdict_losses.clear()
         super().log(logs, start_time)
+        if not all(math.isfinite(logs.get(loss, 0.0)) for loss in ("loss", "eval_verdict_loss")):
+            raise ConfigurationError(
+                f"learning_rate: the loss at step {self.state.global_step} is not a number; where "
+                "the base is sound, a lower rate or a longer warm-up helps"
+            )
+
+    def create_model_card(self, *_: Any, **__: Any) -> None:
+        """None for a checkpoint: TRL's would describe a model there is not."""
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Verdict loss and AUROC on the dev rows."""

@@ -202,7 +202,9 @@ def test_an_adapter_that_names_no_format_we_have_is_refused(tmp_path):
     assert load(ServeSettings, tuned).format == "llama-guard-2"
 
     write_adapter_format(tmp_path, "llama-guard-9")
-    assert "'llama-guard-9' is not allowed" in refusal(**tuned)
+    wrong = f"{tmp_path}/guard.json: prompt_format: 'llama-guard-9' is not allowed; allowed: llama"
+    assert refusal(**tuned).startswith(wrong)
+    assert refusal(**tuned, format="compact").startswith(wrong)
     (tmp_path / "guard.json").write_text("[]")
     assert "guard.json: does not name a prompt_format" in refusal(**tuned)
 

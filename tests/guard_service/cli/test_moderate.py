@@ -52,6 +52,7 @@ def test_an_adapter_for_another_base_is_refused(tiny_model):
 
     assert finished.status == 78
     assert "does not fit this model" in finished.one_line
+    assert "size mismatch for" in finished.one_line
 
 
 def test_a_server_that_is_not_there_is_one_line_and_no_verdict():

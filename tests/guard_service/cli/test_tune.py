@@ -65,6 +65,16 @@ def test_a_bad_row_is_named_and_nothing_is_written(rows, tmp_path):
     assert not (tmp_path / "tuned").exists()
 
 
+@pytest.mark.parametrize("flag", ["dev", "held-out"])
+def test_a_file_of_no_rows_checks_nothing_and_is_refused(rows, tmp_path, flag):
+    empty = write_rows(tmp_path / "empty.jsonl", [])
+
+    finished = run("tune", str(rows), f"--{flag}={empty}")
+
+    assert finished.status == 78
+    assert finished.one_line == f"{flag.replace('-', '_')}: there is no row in {empty}"
+
+
 def test_a_row_that_is_held_out_is_named(rows):
     finished = run("tune", str(rows), "--config", "embedded", f"--held-out={rows}")
 

@@ -82,3 +82,6 @@ def test_an_adapter_that_is_not_whole_is_refused(llama_folder: Path, tmp_path: P
 
     with pytest.raises(ConfigurationError, match="does not fit this model: Found missing adapter"):
         load(llama_folder, adapter)
+    file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(ConfigurationError, match="does not fit this model: Error while deser"):
+        load(llama_folder, adapter)

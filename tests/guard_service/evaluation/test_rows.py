@@ -83,3 +83,21 @@ def test_a_limit_draws_the_same_rows_of_each_file_every_time(tmp_path):
     assert len(set(drawn)) == 5
     assert drawn == [row.id for row in read_rows([file, file], limit=5)]
     assert drawn[:5] == drawn[5:]
+
+
+def test_a_line_that_is_no_utf_8_is_a_bad_row(tmp_path):
+    file = written(tmp_path, GOOD)
+    with file.open("ab") as lines:
+        lines.write(json.dumps(GOOD | {"id": "caf?"}).encode().replace(b"?", b"\xe9"))
+
+    with pytest.raises(ConfigurationError, match=f"^{file}, line 2: row: Invalid JSON: "):
+        read_rows([file])
+
+
+def test_a_damaged_archive_is_named(tmp_path):
+    file = tmp_path / "rows.jsonl.gz"
+    whole = gzip.compress(json.dumps(GOOD).encode())
+    file.write_bytes(whole[:12] + bytes(20) + whole[32:])
+
+    with pytest.raises(ConfigurationError, match=f"^cannot read {file}: "):
+        read_rows([file])

@@ -37,6 +37,8 @@ def test_rows_are_counted_by_role_source_turns_and_length():
 def test_a_row_counts_in_each_of_its_categories():
     assert REPORT.categories["S1"] == REPORT.categories["S2"] == Balance(1, 1)
     assert REPORT.categories["S3"] == Balance(0, 0)
+    twice = data_report([asked("Bombs", unsafe=True, codes=("S1", "S1"))], [], POLICY)
+    assert twice.categories["S1"] == Balance(1, 1)
     assert REPORT.categories[UNKNOWN] == Balance(1, 1)
 
 

@@ -52,6 +52,13 @@ def test_a_hub_model_is_served_at_its_revision(tmp_path):
     assert front["base_model"] == LLAMA_GUARD
 
 
+def test_the_command_of_the_card_survives_a_shell(tmp_path):
+    output = tmp_path / "my guard"
+    output.mkdir()
+
+    assert f"--adapter '{output}'\n" in card_of(output)
+
+
 def test_the_embedded_model_is_served_from_the_cache(tmp_path):
     card = card_of(tmp_path, cache_dir=tmp_path / "cache")
 

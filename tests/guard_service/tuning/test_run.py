@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from guard_service.engine.protocol import Judgement, Scores
+from guard_service.moderation import ConfigurationError
 from guard_service.policy import default_policy
 from guard_service.prompt_formats import FORMATS
 from guard_service.tuning.run import tune
@@ -16,7 +17,9 @@ from guard_service.tuning.settings import TuneSettings, load
 from guard_service.weights import adapter_format
 from tests.command import Finished, run
 from tests.guard_service.tuning.rows import toy_rows, write_rows
+from tests.models import SMALL, WIDE_HEADS, random_llama
 from tests.running import loaded_engine
+from tests.tokenizers import llama3_tokenizer
 
 NUM_STEPS = 50
 STOP = 20
@@ -65,17 +68,22 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def finished(folder: Path, base_folder: Path) -> Finished:
+def run_tune(folder: Path, base: Path, *more: str) -> Finished:
     """The whole command."""
     return run(
         "tune",
         str(folder / "train.jsonl"),
         f"--dev={folder / 'dev.jsonl'}",
         f"--config={folder / 'recipe.yaml'}",
-        f"--model={base_folder}",
+        f"--model={base}",
         f"--output={folder / 'tuned'}",
+        *more,
     )
+
+
+@pytest.fixture(scope="module")
+def finished(folder: Path, base_folder: Path) -> Finished:
+    return run_tune(folder, base_folder)
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +147,26 @@ def test_the_folder_tells_how_the_adapter_came_about(tuned, finished, base_folde
     assert f"--model {base_folder} \\\n    --adapter {tuned}\n" in card
     assert adapter_format(tuned) == "compact"
     assert "step_tokens: 256" in card
+    kept = json.loads((tuned / "settings.json").read_text(encoding="utf-8"))
+    assert (kept["rank"], kept["policy"]) == (16, default_policy("compact").digest)
+    assert not (tuned / "checkpoints" / "README.md").exists()
     assert (tuned / "curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_no_text_of_a_row_is_written_or_said(tuned, finished):
+    texts = [message.content.encode() for row in (*ROWS, *DEV) for message in row.messages]
+    files = [file.read_bytes() for file in tuned.rglob("*") if file.is_file()]
+
+    for where in (*files, finished.output.encode(), finished.error.encode()):
+        assert not any(text in where for text in texts)
+
+
+@pytest.mark.usefixtures("tuned")
+def test_a_run_does_not_go_on_with_other_settings(folder, base_folder):
+    again = run_tune(folder, base_folder, "--resume", "--format=llama-guard-2")
+
+    assert again.status == 78
+    assert again.one_line.startswith("format: is llama-guard-2, but compact for the run in ")
 
 
 def test_the_same_seed_gives_the_same_losses(tuned, folder, base_folder):
@@ -172,3 +199,26 @@ def test_a_time_limit_ends_a_run_with_an_adapter(folder, base_folder):
 
     assert max(logged(short, "eval_auroc")) < 200
     assert loaded_engine(base_folder, short, prompt_format="compact").info
+
+
+def test_an_adapter_of_another_shape_is_not_gone_on_from(tuned, folder, tmp_path):
+    random_llama(3, WIDE_HEADS).save_pretrained(tmp_path)
+    llama3_tokenizer().save_pretrained(tmp_path)
+    more = settings(folder / "more", model=str(tmp_path), adapter=tuned)
+
+    with pytest.raises(ConfigurationError, match=f"adapter: '{tuned}' does not fit this model"):
+        tune(more, ROWS, DEV, resume=False, say=lambda _: None)
+
+
+@pytest.mark.parametrize("evaluate_every", [5, 20])
+def test_a_loss_that_is_no_number_ends_the_run_without_an_adapter(folder, tmp_path, evaluate_every):
+    broken = random_llama(3, SMALL)
+    broken.model.norm.weight.data.fill_(torch.nan)
+    broken.save_pretrained(tmp_path)
+    llama3_tokenizer().save_pretrained(tmp_path)
+    output = folder / f"broken-{evaluate_every}"
+    given = settings(output, model=str(tmp_path), evaluate_every=evaluate_every)
+
+    with pytest.raises(ConfigurationError, match=r"learning_rate: the loss at step .* is not a"):
+        tune(given, ROWS, DEV, resume=False, say=lambda _: None)
+    assert not list(output.rglob("adapter_model.safetensors"))

@@ -9,6 +9,7 @@ from guard_service.configuration.reference import references, with_fresh_table
 from guard_service.moderation import ConfigurationError
 from guard_service.tuning.recipes import recipe_file, recipe_names
 from guard_service.tuning.settings import TuneSettings, load
+from guard_service.weights import write_adapter_format
 
 PAGE = Path(__file__).parents[3] / "docs" / "tuning.md"
 
@@ -17,6 +18,14 @@ def test_the_recipes_are_found_by_name_and_other_files_by_path():
     assert recipe_names() == ["embedded", "llama-guard-2-8b-24gb"]
     assert recipe_file("embedded").is_file()
     assert recipe_file("my/recipe.yaml") == Path("my/recipe.yaml")
+
+
+def test_an_adapter_is_not_taught_another_format_by_an_oversight(tmp_path):
+    write_adapter_format(tmp_path, "llama-guard-2")
+
+    with pytest.raises(ConfigurationError, match="speaks llama-guard-2, not compact"):
+        load(TuneSettings, {"adapter": tmp_path})
+    assert load(TuneSettings, {"adapter": tmp_path, "format": "llama-guard-2"}).adapter == tmp_path
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -60,6 +69,34 @@ def test_a_policy_of_other_hazards_is_not_taught(tmp_path):
     assert settings.taught_policy().id == "shop"
     with pytest.raises(ConfigurationError, match="is written for llama-guard-3, taught is compact"):
         load(TuneSettings, {"policy": policy}).taught_policy()
+
+
+@pytest.mark.parametrize(
+    ("changed", "kept"),
+    [
+        ({"steps": 9, "minutes": 1, "num_threads": 1, "output": "x", "dev": "y"}, True),
+        ({"rank": 4}, False),
+        ({"format": "llama-guard-2"}, False),
+        ({"learning_rate": 1e-3}, False),
+        ({"adapter": "x"}, False),
+        ({"seed": 1}, False),
+    ],
+)
+def test_a_resumed_run_shares_what_decides_what_is_learnt(changed, kept):
+    began = load(TuneSettings, {}).kept_on_resume()
+
+    assert (load(TuneSettings, changed).kept_on_resume() == began) == kept
+
+
+def test_a_resumed_run_shares_its_policy_wherever_the_file_lies(tmp_path):
+    text = "{id: shop, version: '1', format: compact, categories: [{code: S1}]}\n"
+    files = [tmp_path / name for name in ("a.yaml", "b.yaml", "c.yaml")]
+    for file, version in zip(files, "112", strict=True):
+        file.write_text(text.replace("'1'", f"'{version}'"), encoding="utf-8")
+    first, moved, raised = (load(TuneSettings, {"policy": file}) for file in files)
+
+    assert moved.kept_on_resume() == first.kept_on_resume()
+    assert raised.kept_on_resume() != first.kept_on_resume()
 
 
 def test_every_setting_says_what_it_means_and_what_is_allowed():
