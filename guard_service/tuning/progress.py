@@ -2,6 +2,7 @@
 
 import json
 import math
+import signal
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -62,22 +63,41 @@ class Clock(TrainerCallback):
 
 
 class Checkpoints(TrainerCallback):
-    """A checkpoint at least every `seconds`, and one where the run stops early."""
+    """A checkpoint at least every `seconds`, and one where the run stops early.
+
+    The first SIGINT or SIGTERM stops it after the step under way; the next ones act as ever.
+    """
 
     def __init__(self, seconds: float, stop_at: int | None) -> None:
         self._seconds = seconds
         self._stop_at = stop_at
         self._last = time.monotonic()
+        self._is_asked_to_stop = False
+        self._handlers: dict[int, Any] = {}
+
+    def on_train_begin(self, *_: Any, **__: Any) -> None:
+        """Take the signals."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._handlers[number] = signal.signal(number, self._stop)
+
+    def on_train_end(self, *_: Any, **__: Any) -> None:
+        """Give them back."""
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         """Ask for what is due."""
         del args
-        control.should_training_stop |= state.global_step == self._stop_at
+        control.should_training_stop |= self._is_asked_to_stop or state.global_step == self._stop_at
         if control.should_training_stop or time.monotonic() - self._last > self._seconds:
             control.should_save = True
             self._last = time.monotonic()
+
+    def _stop(self, *_: Any) -> None:
+        self._is_asked_to_stop = True
+        self.on_train_end()
 
 
 class Journal(TrainerCallback):

@@ -1,6 +1,7 @@
 """A tiny model from labelled rows to an adapter that serves, by the command and piece by piece."""
 
 import json
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from guard_service.engine.protocol import Judgement, Scores
 from guard_service.moderation import ConfigurationError
 from guard_service.policy import default_policy
 from guard_service.prompt_formats import FORMATS
+from guard_service.tuning.output_folder import OutputFolder
 from guard_service.tuning.run import tune
 from guard_service.tuning.settings import TuneSettings, load
 from guard_service.weights import adapter_format
@@ -222,3 +224,19 @@ def test_a_loss_that_is_no_number_ends_the_run_without_an_adapter(folder, tmp_pa
     with pytest.raises(ConfigurationError, match=r"learning_rate: the loss at step .* is not a"):
         tune(given, ROWS, DEV, resume=False, say=lambda _: None)
     assert not list(output.rglob("adapter_model.safetensors"))
+
+
+def test_an_interrupt_leaves_a_checkpoint_and_later_ones_act_as_ever(folder, base_folder):
+    output = folder / "interrupted"
+    before = signal.getsignal(signal.SIGINT)
+
+    def say(line: str) -> None:
+        if line.startswith("step 10 of"):
+            signal.raise_signal(signal.SIGINT)
+            assert signal.getsignal(signal.SIGINT) is before
+
+    asked = settings(output, model=str(base_folder), checkpoint_minutes=60)
+    tune(asked, ROWS, [], resume=False, say=say)
+
+    assert OutputFolder(output).newest_checkpoint().name == "checkpoint-11"
+    assert signal.getsignal(signal.SIGINT) is before
