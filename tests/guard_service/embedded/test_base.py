@@ -11,6 +11,7 @@ from platformdirs import user_cache_path
 
 from guard_service import embedded
 from guard_service.moderation import ConfigurationError
+from guard_service.weights import adapter_format
 
 
 def refusal(cache_dir: Path, wheel: Path | None = None) -> str:
@@ -89,7 +90,8 @@ def test_a_cache_that_cannot_be_written_is_refused(tmp_path):
 def test_the_adapter_ships_with_the_package():
     config = json.loads((embedded.ADAPTER / "adapter_config.json").read_text(encoding="utf-8"))
 
-    assert (embedded.ADAPTER / "adapter_model.safetensors").is_file()
+    assert (embedded.ADAPTER / "adapter_model.safetensors").stat().st_size <= 20_000_000
+    assert adapter_format(embedded.ADAPTER) == embedded.PROMPT_FORMAT
     assert config["base_model_name_or_path"] == "HuggingFaceTB/SmolLM2-135M-Instruct"
     assert "Demonstration grade" in (embedded.ADAPTER / "README.md").read_text(encoding="utf-8")
 
