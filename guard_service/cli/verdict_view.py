@@ -10,8 +10,8 @@ from guard_service import embedded
 from guard_service.moderation import Verdict
 
 DEMONSTRATION_NOTE = (
-    "Judged by the embedded demonstration-grade model: harmless look-alikes such as "
-    '"kill a Python process" often fool it, and its categories are often wrong.'
+    "Judged by the embedded demonstration-grade model: it misses much that is unsafe, "
+    "understands little but English, and its categories are often wrong."
 )
 
 

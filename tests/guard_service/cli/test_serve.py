@@ -26,7 +26,7 @@ def test_the_embedded_guard_is_served_asked_measured_and_stopped():
         assert process.wait(timeout=60) == 0
     assert safe.output.startswith("SAFE")
     assert unsafe.output.startswith("UNSAFE")
-    assert "fool it" in unsafe.output
+    assert "demonstration-grade" in unsafe.output
     assert 'guard_verdicts_total{phase="prompt",result="unsafe"}' in metrics
 
 
