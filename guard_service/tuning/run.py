@@ -100,7 +100,7 @@ def tune(
 
 
 def _adapted(settings: TuneSettings, folder: Path, placement: Placement) -> Any:
-    # Not eager attention: on a CPU its products build a new kernel for every shape, at 10 s each.
+    # Not eager attention: on a CPU the first step of every new shape takes much longer with it.
     llama = load_llama(folder, placement, attention="sdpa")
     return with_lora(llama, rank=settings.rank, go_on_from=settings.adapter)
 
