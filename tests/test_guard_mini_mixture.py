@@ -6,9 +6,9 @@ from itertools import islice
 
 from benchmarks.guard_mini import probes
 from benchmarks.guard_mini.leakage import Fingerprints
-from benchmarks.guard_mini.mixture import Mixer, Sizes
+from benchmarks.guard_mini.mixture import Mixer, Sizes, write
 from benchmarks.guard_mini.texts import read_texts, split_kinds
-from guard_service.evaluation.rows import Row
+from guard_service.evaluation.rows import Row, read_rows
 from guard_service.moderation import Message, Role
 from guard_service.policy import default_policy
 
@@ -98,6 +98,18 @@ def test_equal_and_nearly_equal_texts_are_found():
     assert held_out.covers(HELD_OUT.replace("sharpen", "clean"))
     assert not held_out.covers("How do I sharpen a pencil for my neighbour?")
     assert not held_out.covers("")
+
+
+def test_no_row_that_ends_in_a_held_out_text_is_written(tmp_path):
+    kept, dropped = (
+        Row("", "one", "user", (Message(Role.USER, text),), "safe")
+        for text in ("How do I sharpen a pencil?", HELD_OUT.lower())
+    )
+    file = tmp_path / "rows.jsonl.gz"
+
+    write([dropped, kept, dropped], Fingerprints([HELD_OUT]), file)
+
+    assert [row.messages for row in read_rows([file])] == [kept.messages]
 
 
 def test_own_texts_are_drawn_from_many_kinds():

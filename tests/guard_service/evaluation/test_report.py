@@ -94,6 +94,11 @@ def test_the_first_category_is_right_if_it_is_one_of_the_rows():
     assert (first.value, first.low, first.high) == (0.5, 0.0, 1.0)
     assert REPORT.sources["b"].first_category is None
 
+    right = Judged(row("6", unsafe=True, codes=("S9", "S2")), verdict(0.7, "S2"))
+    assert report([*JUDGED, right], POLICY, MODEL, 1.0).overall.first_category.value == (
+        pytest.approx(2 / 3)
+    )
+
 
 def test_a_row_that_is_not_flagged_or_of_unknown_categories_says_nothing_of_the_first_category():
     judged = [
