@@ -44,13 +44,9 @@ SHAPES = {
 }
 
 
-@torch.no_grad()
-def speaking_llama(
-    shape: Shape, prompts: Prompts, *, device: str, dtype: torch.dtype, seed: int = 1
-) -> LlamaForCausalLM:
-    """A Llama whose plain greedy decoding of these prompts is a verdict; its attention is ours."""
-    torch.manual_seed(seed)
-    config = LlamaConfig(
+def llama_config(shape: Shape, *, bos: int, eos: int | list[int]) -> LlamaConfig:
+    """The configuration of a Llama 3 of this shape."""
+    return LlamaConfig(
         hidden_size=shape.hidden,
         intermediate_size=shape.mlp,
         num_hidden_layers=shape.layers,
@@ -61,10 +57,19 @@ def speaking_llama(
         rope_parameters={"rope_type": "default", "rope_theta": 500_000.0},
         tie_word_embeddings=False,
         initializer_range=shape.hidden**-0.5,
-        bos_token_id=prompts.names.prefix[0],
-        eos_token_id=list(prompts.terminators),
+        bos_token_id=bos,
+        eos_token_id=eos,
         pad_token_id=None,
     )
+
+
+@torch.no_grad()
+def speaking_llama(
+    shape: Shape, prompts: Prompts, *, device: str, dtype: torch.dtype, seed: int = 1
+) -> LlamaForCausalLM:
+    """A Llama whose plain greedy decoding of these prompts is a verdict; its attention is ours."""
+    torch.manual_seed(seed)
+    config = llama_config(shape, bos=prompts.names.prefix[0], eos=list(prompts.terminators))
     with torch.device(device):
         model = llama(config, ATTENTION, dtype)
         speakers = _speakers(prompts, shape.hidden)

@@ -14,9 +14,9 @@ from typing import Annotated, Any
 
 import torch
 import typer
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaForCausalLM
 
-from benchmarks.gpu_weights import SHAPES, Shape
+from benchmarks.gpu_weights import SHAPES, Shape, llama_config
 from benchmarks.report import GIB, Output, show, write
 from guard_service import embedded
 from guard_service.evaluation.rows import read_rows
@@ -28,18 +28,7 @@ NUM_ROWS = 3000
 
 def save_random_llama(shape: Shape, folder: Path) -> None:
     """Random bf16 weights of this shape, made where there is a GPU on it, and a tokenizer."""
-    config = LlamaConfig(
-        hidden_size=shape.hidden,
-        intermediate_size=shape.mlp,
-        num_hidden_layers=shape.layers,
-        num_attention_heads=shape.heads,
-        num_key_value_heads=shape.kv_heads,
-        vocab_size=shape.vocabulary,
-        max_position_embeddings=8192,
-        tie_word_embeddings=False,
-        bos_token_id=1,
-        eos_token_id=2,
-    )
+    config = llama_config(shape, bos=1, eos=2)
     with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
         LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)
     for file in embedded.ensure(load(TuneSettings).cache_dir).glob("tokenizer*"):

@@ -1,6 +1,5 @@
 """Give a command one option per setting, made from the settings themselves."""
 
-import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -8,10 +7,8 @@ from typing import Any
 from chat_gateway.settings import GatewaySettings, load, load_ext_proc
 from chat_gateway.settings.ext_proc import ext_proc_references
 from chat_gateway.settings.generator import GeneratorSettings
-from guard_service.configuration.options import option_of
+from guard_service.configuration.options import Command, option_of, with_options
 from guard_service.configuration.reference import SettingReference, references
-
-Command = Callable[..., None]
 
 
 def with_settings(command: Command) -> Command:
@@ -30,13 +27,7 @@ def _with(
     read: Callable[[Mapping[str, Any]], GatewaySettings],
 ) -> Command:
     options = [_option(each) for each in settings if not each.is_secret]
-
-    @functools.wraps(command)
-    def run(**given: Any) -> None:
-        command(read({name: value for name, value in given.items() if value is not None}))
-
-    run.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
-    return run
+    return with_options(command, options, lambda flags, _: read(flags))
 
 
 def _option(setting: SettingReference) -> inspect.Parameter:

@@ -1,16 +1,14 @@
 """`guard-service tune`: fine-tune a guard on labelled conversations."""
 
-import functools
-import inspect
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
-from guard_service.configuration.options import option_of
+from guard_service.configuration.options import Command, option_of, with_options
 from guard_service.configuration.reference import references
 from guard_service.evaluation.outputs import write_text
 from guard_service.evaluation.rows import PlacedRow, read_placed_rows
@@ -24,24 +22,16 @@ from guard_service.tuning.output_folder import OutputFolder
 from guard_service.tuning.recipes import recipe_file
 from guard_service.tuning.settings import TuneSettings, load
 
-Command = Callable[..., None]
-
 
 def _with_settings(command: Command) -> Command:
     """Replace the first parameter, `settings`, by an option for each setting of a run."""
     options = [option_of(each, panel="Settings of the run") for each in references(TuneSettings)]
+    return with_options(command, options, lambda flags, _: _settings(flags))
 
-    @functools.wraps(command)
-    def run(**given: Any) -> None:
-        values = {option.name: given.pop(option.name) for option in options}
-        flags = {name: value for name, value in values.items() if value is not None}
-        if "config" in flags:
-            flags["config"] = recipe_file(flags["config"])
-        command(load(TuneSettings, flags), **given)
 
-    own = list(inspect.signature(command).parameters.values())[1:]
-    run.__signature__ = inspect.Signature([*own, *options])  # type: ignore[attr-defined]
-    return run
+def _settings(flags: Mapping[str, Any]) -> TuneSettings:
+    recipe = {"config": recipe_file(flags["config"])} if "config" in flags else {}
+    return load(TuneSettings, {**flags, **recipe})
 
 
 @_with_settings
